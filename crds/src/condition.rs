@@ -1,0 +1,178 @@
+//! Conditions and their reasons: the one vocabulary of statuses, Events and metrics.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+/// The conditions that every kind has. `True` of Ready is good; `True` of the others says what is going on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// The object serves: clients can do with it what it declares.
+    Ready,
+    /// Gantry is at work on it.
+    Progressing,
+    /// Something is missing, refused or stuck.
+    Degraded,
+}
+
+impl ConditionType {
+    /// As it stands in `conditions[].type`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $name:ident,)+) => {
+        /// Why a condition is as it is, why an Event was sent, why something is held back. A closed set: docs/reference/reasons.md is
+        /// generated from it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Reason { $($(#[doc = $doc])+ $name,)+ }
+
+        impl Reason {
+            /// Every reason, in the order of this list.
+            pub const ALL: &'static [Reason] = &[$(Self::$name,)+];
+
+            /// As it stands in `conditions[].reason`, in Events and in the metrics' `reason` label.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)+ }
+            }
+
+            /// What it means, for the reference.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// All that was declared is there and serves.
+    AsDeclared,
+    /// It serves, with less redundancy than declared.
+    Serving,
+    /// Being created for the first time.
+    Creating,
+    /// Children are being changed to what is declared.
+    Applying,
+    /// Pods are being replaced one at a time to take up a change.
+    Rolling,
+    /// The annotation gantry.dev/paused stops all writes.
+    Paused,
+    /// reconcilePolicy is Plan or Observe: nothing is written but the status.
+    NotApplied,
+    /// The spec asks for something impossible that the schema could not refuse.
+    InvalidSpec,
+    /// The Kubernetes API refused a write.
+    ApplyFailed,
+    /// An object that should be a child belongs to somebody else.
+    NameTaken,
+    /// No name server is ready.
+    NameServersNotReady,
+    /// Fewer name servers are ready than declared.
+    NameServersMissing,
+    /// The controllers have no leader: masters can't be replaced.
+    ControllersHaveNoLeader,
+    /// Fewer controllers are ready than declared.
+    ControllersMissing,
+    /// A broker group has no master: it takes no messages.
+    NoMaster,
+    /// A broker group has fewer replicas in sync than minInSyncReplicas: it refuses messages.
+    NotEnoughInSync,
+    /// Fewer replicas are in sync than declared.
+    ReplicasNotInSync,
+    /// No proxy is ready: clients can't connect.
+    ProxiesNotReady,
+    /// Fewer proxies are ready than declared.
+    ProxiesMissing,
+    /// The engine could not be asked; what depends on it is unknown.
+    EngineUnreachable,
+    /// The engine did not answer in time.
+    EngineTimedOut,
+    /// The engine refused a request.
+    EngineRefused,
+    /// The engine's answer could not be understood.
+    EngineAnswerNotUnderstood,
+    /// The engine failed repeatedly and is left alone for a while.
+    CircuitOpen,
+    /// Another replica of the group, or another member of the role, is not well: no further one is stopped.
+    OtherReplicaDown,
+    /// Stopping this controller would leave too few for a majority.
+    ControllerQuorumAtRisk,
+    /// An in-sync replica is being made master before the old master is restarted.
+    HandingOver,
+    /// A replica is catching up: the next step waits for it.
+    CatchingUp,
+    /// Nobody can say whether the step is safe, so it is not taken.
+    FactsUnknown,
+    /// Broker groups are not removed while they may hold messages.
+    ScaleInHeld,
+    /// The number of replicas of a group is not reduced while it may hold messages.
+    ReplicasFixed,
+    /// The number of controllers is fixed at creation.
+    ControllersFixed,
+    /// The size of existing volumes is not changed.
+    VolumeSizeFixed,
+    /// The BrokerCluster that clusterRef names does not exist, or is not watched.
+    ClusterNotFound,
+    /// The BrokerCluster has no broker group yet that could take it.
+    ClusterNotReady,
+    /// The engine has it on every broker group, as declared.
+    InSync,
+    /// Another, older object declares the same topic or group.
+    Conflict,
+    /// The engine holds something else than declared, and reconcilePolicy forbids to change it.
+    Drifted,
+    /// The topic holds messages that no consumer group has read, so it is not deleted.
+    NotEmpty,
+    /// Waiting until the cluster can be asked, to delete.
+    DeletionPending,
+    /// Created.
+    Created,
+    /// Changed to what is declared.
+    Updated,
+    /// Deleted.
+    Deleted,
+    /// A pod was restarted to take up a change.
+    Restarted,
+    /// A planned change of master was made.
+    MasterMoved,
+    /// A reconcile took longer than its time limit.
+    ReconcileTimedOut,
+    /// This process no longer holds the leader lease.
+    NotLeader,
+}
+
+/// A condition to be; `now` becomes its transition time where the status changes.
+#[must_use]
+pub fn condition(
+    type_: ConditionType, status: bool, reason: Reason, message: impl Into<String>, generation: Option<i64>, now: Time,
+) -> Condition {
+    Condition {
+        type_: type_.as_str().into(),
+        status: if status { "True" } else { "False" }.into(),
+        reason: reason.as_str().into(),
+        message: message.into(),
+        observed_generation: generation,
+        last_transition_time: now,
+    }
+}
+
+/// `new`, each with the former transition time where its status did not change, so that an unchanged status stays equal.
+#[must_use]
+pub fn keep_transition_times(old: &[Condition], new: Vec<Condition>) -> Vec<Condition> {
+    new.into_iter()
+        .map(|mut c| {
+            if let Some(o) = old.iter().find(|o| o.type_ == c.type_ && o.status == c.status) {
+                c.last_transition_time = o.last_transition_time.clone();
+            }
+            c
+        })
+        .collect()
+}

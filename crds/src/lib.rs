@@ -1,0 +1,36 @@
+//! The Kubernetes API of Gantry, group `rocketmq.gantry.dev`, version `v1alpha1`.
+//!
+//! Types, their validation rules (OpenAPI schema and CEL), names of children, conditions and reasons. No client, no
+//! runtime: whatever needs one lives in the operator. The committed `manifests/` are generated from these types by
+//! `gantry crds` and compared in a test.
+
+pub mod broker_cluster;
+pub mod condition;
+pub mod consumer_group;
+pub mod names;
+pub mod policy;
+pub mod role;
+pub mod status;
+pub mod topic;
+
+pub use broker_cluster::{BrokerCluster, BrokerClusterSpec};
+pub use condition::{Condition, ConditionType, Reason};
+pub use consumer_group::{ConsumerGroup, ConsumerGroupSpec};
+pub use policy::{ClusterRef, ReconcilePolicy};
+pub use status::BrokerClusterStatus;
+pub use topic::{Topic, TopicSpec};
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt;
+
+/// The API group of every kind.
+pub const GROUP: &str = "rocketmq.gantry.dev";
+
+/// `metadata.annotations` key that, set to `"true"`, stops every write on behalf of the annotated object.
+pub const PAUSED_ANNOTATION: &str = "gantry.dev/paused";
+
+/// The definitions of all kinds, in the order in which they are applied.
+#[must_use]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    vec![BrokerCluster::crd(), Topic::crd(), ConsumerGroup::crd()]
+}

@@ -1,0 +1,149 @@
+//! What Gantry reports about a BrokerCluster.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+
+/// What Gantry saw last. Fields that depend on the engine keep saying so when it can't be asked: see the conditions.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokerClusterStatus {
+    /// `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready: clients can send and receive. Progressing: Gantry is at work. Degraded: something is missing or stuck. Reasons are a closed,
+    /// documented set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Engine version that all brokers run; the old and the new one with an arrow while they differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// The figures of `kubectl get`.
+    #[serde(default)]
+    pub summary: Summary,
+    /// Every broker group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub groups: Vec<GroupStatus>,
+    /// Name of the controller that leads, where one answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub controller_leader: Option<String>,
+    /// Addresses ready to copy into a client.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub endpoints: Vec<EndpointStatus>,
+    /// What is not being done now, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<HoldStatus>,
+    /// With reconcilePolicy Plan: what Gantry would do, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plan: Vec<PlannedChange>,
+}
+
+/// Counts as `ready/wanted`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Broker groups that take messages / wanted.
+    #[serde(default)]
+    pub groups: String,
+    /// Broker replicas in sync (masters included) / wanted.
+    #[serde(default)]
+    pub in_sync: String,
+    /// Proxies ready / wanted.
+    #[serde(default)]
+    pub proxies: String,
+    /// Name servers ready / wanted.
+    #[serde(default)]
+    pub name_servers: String,
+    /// Controllers ready / wanted.
+    #[serde(default)]
+    pub controllers: String,
+}
+
+/// One broker group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupStatus {
+    /// The engine's brokerName, which is also the StatefulSet's name.
+    pub name: String,
+    /// Pod of the master, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master: Option<String>,
+    /// Epoch of the master: how many elections the group has seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Every replica, by pod.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// One replica of a broker group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ReplicaStatus {
+    /// Name of the pod.
+    pub pod: String,
+    /// What it is.
+    pub state: ReplicaState,
+    /// How many bytes of the commit log it lacks, where it is catching up and the master could be asked. Rounded to whole MiB up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub behind_bytes: Option<i64>,
+}
+
+/// What a broker replica is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum ReplicaState {
+    /// Takes writes.
+    Master,
+    /// Has every acknowledged message: may become master.
+    InSync,
+    /// Runs and copies what it lacks.
+    CatchingUp,
+    /// Its pod is there but not yet, or no longer, serving.
+    Starting,
+    /// There is no such pod.
+    Missing,
+    /// Nobody could be asked.
+    Unknown,
+}
+
+/// Addresses of one endpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointStatus {
+    /// Name as in the spec.
+    pub name: String,
+    /// `host:port` for 5.x clients (gRPC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
+    /// `host:port` for 4.x clients (remoting): their `namesrvAddr`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remoting: Option<String>,
+}
+
+/// Something that is not being done, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldStatus {
+    /// From the same closed set as the conditions' reasons.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+/// Something that Gantry would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedChange {
+    /// Create, Update, Delete, Elect or Restart.
+    pub action: String,
+    /// What, e.g. `StatefulSet/shop-broker-0`.
+    pub object: String,
+    /// Why, or which fields differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}

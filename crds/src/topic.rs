@@ -1,0 +1,182 @@
+//! Kind `Topic`.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::Condition;
+use crate::policy::{ClusterRef, ReconcilePolicy};
+use crate::role::ConfigValue;
+
+/// A topic of a BrokerCluster.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "rocketmq.gantry.dev",
+    version = "v1alpha1",
+    kind = "Topic",
+    plural = "topics",
+    shortname = "rmqt",
+    namespaced,
+    category = "rocketmq",
+    status = "TopicStatus",
+    derive = "PartialEq",
+    doc = "A RocketMQ topic, the same on every broker group that it names.",
+    validation = Rule::new("has(self.spec.topicName) || self.metadata.name.matches('^[a-zA-Z0-9_-]{1,127}$')")
+        .message("metadata.name is no topic name for RocketMQ (it holds a dot or is longer than 127 characters): set spec.topicName"),
+    printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
+    printcolumn(name = "Topic", type_ = "string", json_path = ".status.topicName"),
+    printcolumn(name = "Type", type_ = "string", json_path = ".spec.type"),
+    printcolumn(name = "Queues", type_ = "integer", json_path = ".spec.queues"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
+)]
+#[cfg_attr(test, kube(cel))]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.topicName) == has(oldSelf.topicName) && (!has(self.topicName) || self.topicName == oldSelf.topicName)")
+    .message("topicName can't change, it would be another topic: create a new Topic"))]
+pub struct TopicSpec {
+    /// The BrokerCluster.
+    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)")
+        .message("clusterRef can't change, it would be another topic: create a new Topic"))]
+    pub cluster_ref: ClusterRef,
+    /// Name in the engine: 1 to 127 letters, digits, '_', '-' or '%'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 127))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[%a-zA-Z0-9_-]+$')")
+            .message("topicName holds a character that RocketMQ refuses: write letters, digits, '_' and '-'"),
+        validation = Rule::new("!(self in ['TBW102', 'SELF_TEST_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'BenchmarkTest', 'OFFSET_MOVED_EVENT', 'DefaultHeartBeatSyncerTopic', 'DefaultCluster']) && !self.startsWith('RMQ_SYS_') && !self.startsWith('rmq_sys_') && !self.startsWith('%')")
+            .message("topicName belongs to the engine (TBW102, RMQ_SYS_*, %RETRY%*, %DLQ%*, …): write another one")
+    )]
+    pub topic_name: Option<String>,
+    /// What messages it takes: Normal (default), FIFO, Delay, Transaction. Fixed at creation.
+    #[serde(default, rename = "type")]
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("type can't change, messages of the old type may be there: create a new Topic"))]
+    pub type_: TopicType,
+    /// Queues on each broker group, 1 to 1024. Default 8. More queues let more consumers share a topic in queue mode.
+    #[serde(default = "eight")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub queues: i32,
+    /// What clients may do: ReadWrite (default), ReadOnly, WriteOnly.
+    #[serde(default)]
+    pub permission: Permission,
+    /// Names of the broker groups that hold it, e.g. `shop-broker-0`. Default: all, also those that come later.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
+    #[x_kube(validation = Rule::new("self.all(g, self.exists_one(h, h == g))")
+        .message("brokerGroups names a group twice: remove one"))]
+    pub broker_groups: Vec<String>,
+    /// Engine attributes, e.g. `{reserve.time: "3600000"}`, without the engine's leading '+'. `message.type` comes from `type`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(
+        validation = Rule::new("self.all(k, k != 'message.type')").message("attribute message.type follows from spec.type: remove it"),
+        validation = Rule::new("self.all(k, k.matches('^[a-z][a-z.]{0,63}$'))")
+            .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. reserve.time"),
+        validation = Rule::new("('queue.type' in self) == ('queue.type' in oldSelf) && (!('queue.type' in self) || self['queue.type'] == oldSelf['queue.type'])")
+            .message("queue.type can't change: create a new Topic"),
+        validation = Rule::new("('cleanup.policy' in self) == ('cleanup.policy' in oldSelf) && (!('cleanup.policy' in self) || self['cleanup.policy'] == oldSelf['cleanup.policy'])")
+            .message("cleanup.policy can't change: create a new Topic")
+    )]
+    pub attributes: BTreeMap<String, ConfigValue>,
+    /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// How far Gantry goes: Apply (default), Plan or Observe (report differences in the status, change nothing).
+    #[serde(default)]
+    pub reconcile_policy: ReconcilePolicy,
+}
+
+fn eight() -> i32 {
+    8
+}
+
+/// What messages a topic takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum TopicType {
+    /// Messages without order.
+    #[default]
+    Normal,
+    /// Messages in order within a message group.
+    FIFO,
+    /// Messages that are delivered at a given time.
+    Delay,
+    /// Messages that are delivered when a transaction commits.
+    Transaction,
+}
+
+impl TopicType {
+    /// Value of the engine's attribute `message.type`.
+    #[must_use]
+    pub fn message_type(self) -> &'static str {
+        match self {
+            Self::Normal => "NORMAL",
+            Self::FIFO => "FIFO",
+            Self::Delay => "DELAY",
+            Self::Transaction => "TRANSACTION",
+        }
+    }
+}
+
+/// What clients may do with a topic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Permission {
+    /// Send and receive.
+    #[default]
+    ReadWrite,
+    /// Receive only.
+    ReadOnly,
+    /// Send only.
+    WriteOnly,
+}
+
+impl Permission {
+    /// The engine's bits: 4 read, 2 write.
+    #[must_use]
+    pub fn bits(self) -> i32 {
+        match self {
+            Self::ReadWrite => 6,
+            Self::ReadOnly => 4,
+            Self::WriteOnly => 2,
+        }
+    }
+}
+
+/// What becomes of a topic or group in the engine when its object is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// It stays in the engine as it is.
+    #[default]
+    Retain,
+    /// It is deleted, with its messages or offsets.
+    Delete,
+    /// It is deleted once nothing unread is in it; until then deletion waits and says so.
+    DeleteIfEmpty,
+}
+
+/// What Gantry reports about a Topic.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStatus {
+    /// `metadata.generation` that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Ready: on every broker group as declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+    /// Name in the engine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic_name: Option<String>,
+    /// Broker groups that hold it as declared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broker_groups: Vec<String>,
+    /// With reconcilePolicy Plan or Observe: differences between engine and declaration, one a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
+}
