@@ -232,7 +232,13 @@ fn one() -> i32 {
 
 impl Default for Brokers {
     fn default() -> Self {
-        Self { groups: 1, replicas: 1, min_in_sync_replicas: None, storage: BrokerStorage::default(), role: Role::default() }
+        Self {
+            groups: 1,
+            replicas: 1,
+            min_in_sync_replicas: None,
+            storage: BrokerStorage::default(),
+            role: Role::default(),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Conditions and their reasons: the one vocabulary of statuses, Events and metrics.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The conditions that every kind has. `True` of Ready is good; `True` of the others says what is going on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,6 +43,12 @@ macro_rules! reasons {
                 match self { $(Self::$name => stringify!($name),)+ }
             }
 
+            /// The reason of this name; what is none is [`Reason::FactsUnknown`].
+            #[must_use]
+            pub fn from_name(name: &str) -> Self {
+                Self::ALL.iter().copied().find(|r| r.as_str() == name).unwrap_or(Self::FactsUnknown)
+            }
+
             /// What it means, for the reference.
             #[must_use]
             pub fn meaning(self) -> &'static str {
@@ -78,7 +84,7 @@ reasons! {
     /// Fewer name servers are ready than declared.
     NameServersMissing,
     /// The controllers have no leader: masters can't be replaced.
-    ControllersHaveNoLeader,
+    NoControllerLeader,
     /// Fewer controllers are ready than declared.
     ControllersMissing,
     /// A broker group has no master: it takes no messages.
@@ -101,6 +107,12 @@ reasons! {
     EngineAnswerNotUnderstood,
     /// The engine failed repeatedly and is left alone for a while.
     CircuitOpen,
+    /// A request is more than the engine takes at once.
+    EngineRequestTooLarge,
+    /// The broker that was to be changed is no longer the master of its group.
+    NotMaster,
+    /// Something that had to come first failed.
+    NotTried,
     /// Another replica of the group, or another member of the role, is not well: no further one is stopped.
     OtherReplicaDown,
     /// Stopping this controller would leave too few for a majority.
@@ -149,14 +161,41 @@ reasons! {
     NotLeader,
 }
 
+/// Whether a condition holds. `Unknown` where nobody could be asked: never a guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// Nobody can say.
+    Unknown,
+}
+
+impl From<bool> for Truth {
+    fn from(truth: bool) -> Self {
+        if truth { Self::True } else { Self::False }
+    }
+}
+
 /// A condition to be; `now` becomes its transition time where the status changes.
 #[must_use]
 pub fn condition(
-    type_: ConditionType, status: bool, reason: Reason, message: impl Into<String>, generation: Option<i64>, now: Time,
+    type_: ConditionType,
+    status: impl Into<Truth>,
+    reason: Reason,
+    message: impl Into<String>,
+    generation: Option<i64>,
+    now: Time,
 ) -> Condition {
     Condition {
         type_: type_.as_str().into(),
-        status: if status { "True" } else { "False" }.into(),
+        status: match status.into() {
+            Truth::True => "True",
+            Truth::False => "False",
+            Truth::Unknown => "Unknown",
+        }
+        .into(),
         reason: reason.as_str().into(),
         message: message.into(),
         observed_generation: generation,

@@ -16,7 +16,8 @@ pub const PROXY_REMOTING_PORT: u16 = 8080;
 pub const METRICS_PORT: u16 = 5557;
 
 /// The engine's roles. `as_str` is the value of the label `app.kubernetes.io/component` and part of every child's name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Component {
     /// Tells clients where brokers are.
     NameServer,
@@ -31,6 +32,12 @@ pub enum Component {
 impl Component {
     /// All of them, in the order in which they are upgraded.
     pub const ALL: [Self; 4] = [Self::NameServer, Self::Controller, Self::Broker, Self::Proxy];
+
+    /// The component whose lower-case name this is.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|c| c.as_str() == name)
+    }
 
     /// Lower-case name.
     #[must_use]

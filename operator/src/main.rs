@@ -1,2 +1,67 @@
-//! (to be written)
-fn main() {}
+//! The operator's command line.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use gantry::config::Settings;
+
+/// Kubernetes operator for Apache RocketMQ 5.
+#[derive(Parser)]
+#[command(name = "gantry", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the operator.
+    Run(Settings),
+    /// Print the definitions of all kinds as YAML.
+    Crds,
+    /// Show what manifests would create or change, without a cluster.
+    Plan {
+        /// Manifests, each of one or more documents; `-` is standard input.
+        #[arg(short, required = true)]
+        filename: Vec<PathBuf>,
+        /// The manifests as they are applied now: only differences are shown.
+        #[arg(long)]
+        from: Vec<PathBuf>,
+        #[command(flatten)]
+        settings: Settings,
+    },
+}
+
+fn main() -> ExitCode {
+    match execute(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("gantry: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Crds => {
+            print!("{}", gantry::offline::definitions()?);
+            Ok(())
+        }
+        Command::Plan { filename, from, settings } => {
+            print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
+            Ok(())
+        }
+        Command::Run(settings) => {
+            gantry::telemetry::init();
+            // One TLS provider for the whole process, whatever dependencies would choose.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            tokio::runtime::Builder::new_multi_thread()
+                .enable_all()
+                .worker_threads(2)
+                .build()?
+                .block_on(gantry::run::run(settings))
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The only writer to Kubernetes. It makes no choices: what to write is in the plan.
+
+use gantry_crds::Reason;
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::plan::{Plan, Step};
+use crate::broker_cluster::resources::Resources;
+use crate::child::{ChildRef, Write};
+use crate::context::Context;
+use crate::engine::{ClusterId, EngineWrite};
+use crate::error::Error;
+use crate::labels::MANAGER;
+
+/// Writes all of a plan to the API server, in order, then takes its step.
+///
+/// # Errors
+/// The first write that failed; those after it were not tried and will be planned again.
+pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), Error> {
+    for w in &plan.writes {
+        ctx.leadership.check()?;
+        write(ctx, cluster, w).await?;
+    }
+    match &plan.step {
+        Some(step) => take(ctx, cluster, step).await,
+        None => Ok(()),
+    }
+}
+
+async fn write(ctx: &Context, cluster: &Cluster, write: &Write) -> Result<(), Error> {
+    let child = write.child();
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), &cluster.namespace, &child.kind.api_resource());
+    let action = match write {
+        Write::Create { object, .. } => {
+            create(&api, cluster, child, object).await?;
+            "Create"
+        }
+        Write::Update { object, .. } => {
+            let params = PatchParams::apply(MANAGER).force();
+            api.patch(&child.name, &params, &Patch::Apply(object))
+                .await
+                .map_err(Error::kubernetes(format!("write {child}")))?;
+            "Update"
+        }
+        Write::Delete { uid, .. } => {
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+            match api.delete(&child.name, &params).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                result => {
+                    result.map_err(Error::kubernetes(format!("delete {child}")))?;
+                }
+            }
+            "Delete"
+        }
+    };
+    ctx.metrics.writes.with_label_values(&[child.kind.as_str(), action]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, child = %child, action, differences = ?differences(write), "wrote a child");
+    Ok(())
+}
+
+fn differences(write: &Write) -> &[String] {
+    match write {
+        Write::Update { differences, .. } => differences,
+        Write::Create { .. } | Write::Delete { .. } => &[],
+    }
+}
+
+/// Without force: fields that somebody else set to other values show that the object is somebody else's. One of ours whose labels were edited
+/// away is not in the list that the plan was made from; it is recognised by its owner.
+async fn create(
+    api: &Api<DynamicObject>,
+    cluster: &Cluster,
+    child: &ChildRef,
+    object: &serde_json::Value,
+) -> Result<(), Error> {
+    let failed = || Error::kubernetes(format!("create {child}"));
+    match api.patch(&child.name, &PatchParams::apply(MANAGER), &Patch::Apply(object)).await {
+        Err(kube::Error::Api(status)) if status.is_conflict() => {
+            let theirs = api.get_opt(&child.name).await.map_err(failed())?;
+            let ours =
+                theirs.is_some_and(|o| o.meta().owner_references.iter().flatten().any(|r| r.uid == cluster.owner.uid));
+            if !ours {
+                return Err(Error::NameTaken(child.to_string()));
+            }
+            api.patch(&child.name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(object))
+                .await
+                .map_err(failed())?;
+        }
+        result => {
+            result.map_err(failed())?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the one disruptive step of a plan.
+async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error> {
+    ctx.leadership.check()?;
+    let action = match step {
+        Step::Elect { group, id, .. } => {
+            let write = EngineWrite::ElectMaster {
+                controllers: cluster.controller_addresses(),
+                group: group.clone(),
+                id: u64::try_from(*id).unwrap_or_default(),
+            };
+            ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+            "Elect"
+        }
+        Step::Restart { pod, uid, .. } => {
+            let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
+            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+            match api.delete(pod, &params).await {
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
+                result => {
+                    result.map_err(Error::kubernetes(format!("restart Pod/{pod}")))?;
+                }
+            }
+            "Restart"
+        }
+    };
+    ctx.metrics.steps.with_label_values(&[action]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, step = ?step, "took a step");
+    Ok(())
+}
+
+/// Writes a status where it differs from the one that the object has. `true`: it was written.
+///
+/// # Errors
+/// Where the API server refuses it.
+pub async fn publish<K, S>(ctx: &Context, object: &K, old: Option<&S>, new: &S) -> Result<bool, Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+    S: Serialize + PartialEq,
+{
+    let (Some(name), Some(namespace)) = (&object.meta().name, &object.meta().namespace) else { return Ok(false) };
+    if old == Some(new) {
+        return Ok(false);
+    }
+    ctx.leadership.check()?;
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        // Not a new object of the same name, should this one have been deleted meanwhile.
+        "metadata": {"uid": object.meta().uid},
+        "status": new,
+    });
+    let what = format!("write the status of {}/{name}", K::kind(&()));
+    match api.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
+        // It was deleted, or replaced by another of its name.
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(false),
+        result => {
+            result.map_err(Error::kubernetes(what))?;
+            ctx.metrics.writes.with_label_values(&[&*K::kind(&()), "Status"]).inc();
+            Ok(true)
+        }
+    }
+}
+
+/// Tells people what was done: one Event for all that was created, one for each change and step.
+pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, plan: &Plan) {
+    let created = plan.writes.iter().filter(|w| matches!(w, Write::Create { .. })).count();
+    let mut events = Vec::new();
+    if created > 0 {
+        let Resources { stateful_sets, .. } = &plan.resources;
+        let all = created >= stateful_sets.len() * 3;
+        let note =
+            if all { format!("created {created} objects") } else { format!("created {}", children(plan, created)) };
+        events.push((Reason::Created, "Create".to_owned(), note));
+    }
+    for w in &plan.writes {
+        match w {
+            Write::Create { .. } => {}
+            Write::Update { child, differences, .. } => {
+                events.push((
+                    Reason::Updated,
+                    format!("Update {child}"),
+                    format!("changed {child}: {}", short(differences)),
+                ));
+            }
+            Write::Delete { child, .. } => {
+                events.push((Reason::Deleted, format!("Delete {child}"), format!("deleted {child}")))
+            }
+        }
+    }
+    match &plan.step {
+        None => {}
+        Some(Step::Elect { group, to, from, .. }) => {
+            let note = format!("made {to} master of {group}, so that {from} can be restarted");
+            events.push((Reason::MasterMoved, format!("Elect {to}"), note));
+        }
+        Some(Step::Restart { pod, .. }) => {
+            events.push((Reason::Restarted, format!("Restart {pod}"), format!("restarted {pod} to take up a change")));
+        }
+    }
+    for (reason, action, note) in events {
+        tell(ctx, object, EventType::Normal, reason, action, note).await;
+    }
+}
+
+/// Sends one Event. That it could not be sent is logged, nothing more: an Event is a courtesy.
+pub async fn tell(
+    ctx: &Context,
+    object: &impl Resource<DynamicType = ()>,
+    type_: EventType,
+    reason: Reason,
+    action: String,
+    note: String,
+) {
+    let event = Event {
+        type_,
+        reason: reason.as_str().into(),
+        note: Some(note.chars().take(1000).collect()),
+        action: action.chars().take(128).collect(),
+        secondary: None,
+    };
+    if let Err(error) = ctx.recorder.publish(&event, &object.object_ref(&())).await {
+        tracing::warn!(%error, "an Event could not be sent");
+    }
+}
+
+fn children(plan: &Plan, most: usize) -> String {
+    let names: Vec<String> = plan
+        .writes
+        .iter()
+        .filter(|w| matches!(w, Write::Create { .. }))
+        .take(most.min(8))
+        .map(|w| w.child().to_string())
+        .collect();
+    names.join(", ")
+}
+
+fn short(paths: &[String]) -> String {
+    match paths {
+        [first, rest @ ..] if rest.len() > 3 => format!("{first} and {} more fields", rest.len()),
+        all => all.join(", "),
+    }
+}

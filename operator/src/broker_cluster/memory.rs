@@ -1,0 +1,97 @@
+//! How a container's memory limit is divided between heap, direct memory and the rest. docs/how-to/size-memory.md explains it to users.
+
+use gantry_crds::names::Component;
+
+/// Parts of a memory limit, in MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The container's limit.
+    pub limit: i64,
+    /// `-Xms` and `-Xmx`.
+    pub heap: i64,
+    /// `-XX:MaxDirectMemorySize`.
+    pub direct: i64,
+}
+
+/// What a role needs beside heap and direct memory, and the shares of what remains.
+struct Shares {
+    /// Metaspace, code cache, thread stacks, native libraries (RocksDB in brokers), in MiB. Measured, see docs/design/memory.md.
+    fixed: i64,
+    /// Heap, in percent of the rest.
+    heap: i64,
+    /// Direct memory, in percent of the rest.
+    direct: i64,
+    /// Smallest heap and direct memory with which the role starts and serves, in MiB.
+    least: (i64, i64),
+    /// Limit where the user sets none, in MiB.
+    default: i64,
+}
+
+fn shares(component: Component) -> Shares {
+    match component {
+        Component::NameServer => Shares { fixed: 112, heap: 55, direct: 30, least: (32, 32), default: 256 },
+        Component::Controller => Shares { fixed: 128, heap: 55, direct: 30, least: (48, 32), default: 320 },
+        // The rest of a broker's memory is page cache, which is where reads of recent messages come from.
+        Component::Broker => Shares { fixed: 224, heap: 40, direct: 25, least: (128, 128), default: 1024 },
+        Component::Proxy => Shares { fixed: 176, heap: 50, direct: 35, least: (96, 64), default: 512 },
+    }
+}
+
+/// Above this more heap only makes pauses longer: messages live in the page cache, not on the heap.
+const MOST_HEAP: i64 = 8 * 1024;
+/// Above this netty's pools never grow in practice.
+const MOST_DIRECT: i64 = 4 * 1024;
+
+impl Memory {
+    /// The limit of a role where the user sets none, in MiB.
+    #[must_use]
+    pub fn default_limit(component: Component) -> i64 {
+        shares(component).default
+    }
+
+    /// The smallest limit with which a role runs, in MiB.
+    #[must_use]
+    pub fn least(component: Component) -> i64 {
+        let s = shares(component);
+        s.fixed + s.least.0 + s.least.1
+    }
+
+    /// Divides `limit` MiB. `heap_percent`, a share of the whole limit, replaces the role's own. `None`: the limit is too small.
+    #[must_use]
+    pub fn divide(component: Component, limit: i64, heap_percent: Option<i32>) -> Option<Self> {
+        let s = shares(component);
+        let rest = limit - s.fixed;
+        let heap = heap_percent.map_or(rest * s.heap / 100, |p| limit * i64::from(p) / 100).clamp(s.least.0, MOST_HEAP);
+        let direct = (rest * s.direct / 100).clamp(s.least.1, MOST_DIRECT);
+        (s.fixed + heap + direct <= limit).then_some(Self { limit, heap, direct })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_and_what_is_needed_beside_them_fit_every_limit_from_the_least_up() {
+        for component in Component::ALL {
+            for limit in Memory::least(component)..40_000 {
+                let m = Memory::divide(component, limit, None).unwrap_or_else(|| panic!("{component:?} {limit}"));
+                assert!(m.heap + m.direct + shares(component).fixed <= limit, "{component:?} {m:?}");
+            }
+            assert_eq!(Memory::divide(component, Memory::least(component) - 1, None), None);
+            assert!(Memory::divide(component, Memory::default_limit(component), None).is_some());
+        }
+    }
+
+    #[test]
+    fn a_broker_leaves_a_third_of_a_large_limit_to_the_page_cache() {
+        let m = Memory::divide(Component::Broker, 16 * 1024, None).unwrap();
+        assert!(m.limit - m.heap - m.direct > m.limit / 3, "{m:?}");
+    }
+
+    #[test]
+    fn a_heap_share_that_leaves_no_room_is_refused() {
+        assert_eq!(Memory::divide(Component::Broker, 1024, Some(75)), None);
+        assert!(Memory::divide(Component::Broker, 1024, Some(50)).is_some());
+    }
+}

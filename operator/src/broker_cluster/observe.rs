@@ -1,0 +1,170 @@
+//! Looks at a cluster: children and pods on the API server, then the engine. Only reads.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::Reason;
+use gantry_crds::names::Component;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::resources::Resources;
+use crate::broker_cluster::view::{EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown};
+use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts};
+use crate::labels;
+
+/// Everything that `plan` and `status` need to know.
+///
+/// # Errors
+/// Where the API server does not answer. An engine that does not answer is no error but an unknown fact.
+pub async fn observe(cluster: &Cluster, client: &Client, engine: &dyn Engine) -> Result<Observed, kube::Error> {
+    let live = children(cluster, client).await?;
+    let pods: Vec<Pod> = list(cluster, client).await?;
+    let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
+    pods.sort_by(|a, b| a.name.cmp(&b.name));
+    // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
+    let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
+        view(cluster, &engine.observe(&addresses(cluster)).await)
+    } else {
+        EngineView::default()
+    };
+    Ok(Observed { live, pods, engine })
+}
+
+async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {
+    let (service_accounts, config_maps, services, budgets, sets, deployments, autoscalers) = futures::try_join!(
+        list(cluster, client),
+        list(cluster, client),
+        list(cluster, client),
+        list(cluster, client),
+        list(cluster, client),
+        list(cluster, client),
+        list(cluster, client),
+    )?;
+    Ok(Resources {
+        service_accounts,
+        config_maps,
+        services,
+        pod_disruption_budgets: budgets,
+        stateful_sets: sets,
+        deployments,
+        horizontal_pod_autoscalers: autoscalers,
+    })
+}
+
+async fn list<K>(cluster: &Cluster, client: &Client) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), &cluster.namespace);
+    Ok(api.list(&ListParams::default().labels(&labels::of_cluster(&cluster.name))).await?.items)
+}
+
+/// All processes of a cluster.
+#[must_use]
+pub fn addresses(cluster: &Cluster) -> ClusterAddresses {
+    ClusterAddresses {
+        cluster: ClusterId::new(&cluster.namespace, &cluster.name),
+        name_servers: cluster.name_server_addresses(),
+        controllers: cluster.controller_addresses(),
+        groups: cluster.groups().into_iter().map(|g| (g.clone(), cluster.broker_addresses(&g))).collect(),
+    }
+}
+
+/// The engine's facts by pod names.
+#[must_use]
+pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
+    let groups = cluster.groups();
+    EngineView {
+        controller_leader: leader(facts),
+        groups: groups.iter().map(|g| (g.clone(), GroupView { sync: sync(facts, g) })).collect(),
+        routes: facts
+            .name_servers
+            .iter()
+            .map(|(address, registered)| (pod_of(address), route(registered, &groups)))
+            .collect(),
+    }
+}
+
+/// The pod whose `host:port` this is: the first label of its DNS name.
+fn pod_of(address: &str) -> String {
+    address.split(['.', ':']).next().unwrap_or(address).to_owned()
+}
+
+fn unknown(error: &EngineError) -> Unknown {
+    Unknown { reason: error.reason().into(), message: error.to_string() }
+}
+
+/// The leader that any controller sees; `None` only where all that answer see none.
+fn leader(facts: &EngineFacts) -> Known<Option<String>> {
+    let mut answered = false;
+    let mut problem = Unknown::not_asked();
+    for fact in facts.controllers.values() {
+        match fact {
+            Fact::Known(c) => {
+                if let Some(leader) = &c.leader {
+                    return Ok(Some(pod_of(&leader.address)));
+                }
+                answered = true;
+            }
+            Fact::Unknown { unknown: error } => problem = unknown(error),
+        }
+    }
+    if answered { Ok(None) } else { Err(problem) }
+}
+
+fn sync(facts: &EngineFacts, group: &str) -> Known<SyncState> {
+    match facts.groups.get(group) {
+        None => Err(Unknown::not_asked()),
+        Some(Fact::Unknown { unknown: error }) => Err(unknown(error)),
+        Some(Fact::Known(None)) => Ok(SyncState::default()),
+        Some(Fact::Known(Some(g))) => sync_state(facts, group, g),
+    }
+}
+
+fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncState> {
+    let replicas = || g.in_sync.iter().chain(&g.not_in_sync);
+    let behind: BTreeMap<String, i64> = g
+        .not_in_sync
+        .iter()
+        .filter_map(|r| Some((pod_of(&r.address), facts.behind_bytes(group, &r.address)?)))
+        .collect();
+    // A replica that lost its volume is known twice, by its old and by its new id: the one that is alive, else the newer, is it.
+    let mut ids: BTreeMap<String, (bool, u64)> = BTreeMap::new();
+    for r in replicas() {
+        let id = ids.entry(pod_of(&r.address)).or_default();
+        *id = (*id).max((r.alive, r.id));
+    }
+    let ids =
+        ids.into_iter().map(|(pod, (_, id))| i64::try_from(id).map(|id| (pod, id))).collect::<Result<_, _>>().map_err(
+            |_| Unknown {
+                reason: Reason::EngineAnswerNotUnderstood.as_str().into(),
+                message: format!("a broker id of {group} is too large"),
+            },
+        )?;
+    Ok(SyncState {
+        master: g.master_address.as_deref().map(pod_of),
+        epoch: i64::from(g.master_epoch),
+        // The set keeps dead replicas until the master drops them: they hold what they hold, but nobody can be sure of it now.
+        in_sync: g.in_sync.iter().filter(|r| r.alive).map(|r| pod_of(&r.address)).collect(),
+        ids,
+        behind,
+    })
+}
+
+fn route(registered: &Fact<Vec<crate::engine::Registered>>, groups: &[String]) -> RouteView {
+    let masters = match registered {
+        Fact::Unknown { unknown: error } => Err(unknown(error)),
+        Fact::Known(brokers) => Ok(groups
+            .iter()
+            .filter(|g| brokers.iter().any(|b| b.group == **g))
+            .map(|g| (g.clone(), brokers.iter().find(|b| b.group == *g && b.id == 0).map(|b| pod_of(&b.address))))
+            .collect()),
+    };
+    RouteView { masters }
+}

@@ -1,0 +1,370 @@
+//! From the raw spec to a `Cluster`: every default resolved, every quantity a number, nothing left that can be wrong.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::PAUSED_ANNOTATION;
+use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimPolicy};
+use gantry_crds::names::{self, Component};
+use gantry_crds::policy::ReconcilePolicy;
+use gantry_crds::role::Role;
+use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource;
+
+use crate::broker_cluster::memory::Memory;
+use crate::config::Settings;
+use crate::quantity;
+
+/// A BrokerCluster, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Name; also the engine's cluster name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Owner of every child.
+    pub owner: OwnerReference,
+    /// DNS domain of the Kubernetes cluster.
+    pub domain: String,
+    /// Engine version.
+    pub version: String,
+    /// Engine image.
+    pub image: String,
+    /// Secrets to pull it with.
+    pub pull_secrets: Vec<LocalObjectReference>,
+    /// How far to go.
+    pub mode: Mode,
+    /// Name servers.
+    pub name_servers: NameServers,
+    /// Controllers.
+    pub controllers: Controllers,
+    /// Brokers.
+    pub brokers: Brokers,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// Client endpoints, at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether the engine exports Prometheus metrics.
+    pub metrics: bool,
+}
+
+/// How far to go with a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Write what is needed.
+    Apply,
+    /// Show what would be written.
+    Plan,
+    /// Report only.
+    Observe,
+    /// Paused by annotation: report only, and say so.
+    Paused,
+}
+
+/// Name servers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NameServers {
+    /// How many.
+    pub replicas: i32,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Controllers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Controllers {
+    /// How many. Fixed once the StatefulSet exists.
+    pub replicas: i32,
+    /// Their volume.
+    pub volume: Volume,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Brokers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Brokers {
+    /// How many groups.
+    pub groups: i32,
+    /// Replicas of each.
+    pub replicas: i32,
+    /// Replicas that must hold a message before it is acknowledged.
+    pub min_in_sync: i32,
+    /// Their volume.
+    pub volume: Volume,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Proxies, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxies {
+    /// Who decides how many.
+    pub scale: ProxyScale,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Who decides how many proxies there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyScale {
+    /// The spec.
+    Fixed(i32),
+    /// A HorizontalPodAutoscaler.
+    Auto(Autoscaling),
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// Size.
+    pub size: Quantity,
+    /// StorageClass; `None` is the default class.
+    pub class: Option<String>,
+    /// Whether it is kept when the cluster is deleted.
+    pub retain: bool,
+}
+
+/// What all pods of a role have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pods {
+    /// The role.
+    pub component: Component,
+    /// Requests, with memory filled in.
+    pub requests: BTreeMap<String, Quantity>,
+    /// Limits, with memory filled in.
+    pub limits: BTreeMap<String, Quantity>,
+    /// How the memory limit is divided.
+    pub memory: Memory,
+    /// The user's engine keys.
+    pub config: BTreeMap<String, String>,
+    /// The user's JVM options.
+    pub jvm_options: Vec<String>,
+    /// Labels that a node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated.
+    pub tolerations: Vec<Toleration>,
+    /// Affinity.
+    pub affinity: Option<Affinity>,
+    /// Replaces the default spread.
+    pub spread: Option<Vec<TopologySpreadConstraint>>,
+    /// PriorityClass.
+    pub priority_class: Option<String>,
+    /// Extra labels.
+    pub labels: BTreeMap<String, String>,
+    /// Extra annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// The spec asks for something that the schema could not refuse.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSpec {
+    /// A free-form field is not what Kubernetes takes there.
+    #[error("{field} is not what a pod takes there ({problem}): write it as in a pod's spec")]
+    NotAPodField {
+        /// Path in the spec.
+        field: String,
+        /// What the parser said.
+        problem: String,
+    },
+    /// The memory limit is too small for the role to run.
+    #[error("{field} is {given} MiB, less than the {least} MiB that this role needs to run: write {least}Mi or more")]
+    TooLittleMemory {
+        /// Path in the spec.
+        field: String,
+        /// MiB given.
+        given: i64,
+        /// MiB needed.
+        least: i64,
+    },
+    /// The object has no name, namespace or uid, so it never came from an API server.
+    #[error("the object has no {0}: apply it to an API server first")]
+    NotFromServer(&'static str),
+}
+
+/// Parses a BrokerCluster.
+///
+/// # Errors
+/// Where the spec asks for something that can't be: see [`InvalidSpec`].
+pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, InvalidSpec> {
+    let spec = &object.spec;
+    let name = object.metadata.name.clone().ok_or(InvalidSpec::NotFromServer("name"))?;
+    let namespace = object.metadata.namespace.clone().ok_or(InvalidSpec::NotFromServer("namespace"))?;
+    let owner = object.controller_owner_ref(&()).ok_or(InvalidSpec::NotFromServer("uid"))?;
+    let replicated = spec.brokers.replicas > 1;
+    let retain = spec.brokers.storage.reclaim_policy == ReclaimPolicy::Retain;
+    Ok(Cluster {
+        name,
+        namespace,
+        generation: object.metadata.generation,
+        owner: OwnerReference { block_owner_deletion: Some(true), ..owner },
+        domain: settings.cluster_domain.clone(),
+        version: spec.version.clone(),
+        image: spec.image.clone().unwrap_or_else(|| settings.image(&spec.version)),
+        pull_secrets: spec.image_pull_secrets.clone(),
+        mode: mode(object),
+        name_servers: NameServers {
+            replicas: spec.name_servers.replicas.unwrap_or(if replicated { 2 } else { 1 }),
+            pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role)?,
+        },
+        controllers: Controllers {
+            replicas: spec.controllers.replicas.unwrap_or(if replicated { 3 } else { 1 }),
+            volume: Volume {
+                size: spec.controllers.storage.size.clone(),
+                class: spec.controllers.storage.class.clone(),
+                retain,
+            },
+            pods: pods(Component::Controller, "controllers", &spec.controllers.role)?,
+        },
+        brokers: Brokers {
+            groups: spec.brokers.groups,
+            replicas: spec.brokers.replicas,
+            min_in_sync: spec.brokers.min_in_sync_replicas.unwrap_or(if spec.brokers.replicas >= 3 { 2 } else { 1 }),
+            volume: Volume {
+                size: spec.brokers.storage.size.clone(),
+                class: spec.brokers.storage.class.clone(),
+                retain,
+            },
+            pods: pods(Component::Broker, "brokers", &spec.brokers.role)?,
+        },
+        proxies: Proxies {
+            scale: match &spec.proxies.autoscaling {
+                Some(a) => ProxyScale::Auto(a.clone()),
+                None => ProxyScale::Fixed(spec.proxies.replicas.unwrap_or(1)),
+            },
+            pods: pods(Component::Proxy, "proxies", &spec.proxies.role)?,
+        },
+        endpoints: spec.endpoints.clone(),
+        metrics: spec.metrics.enabled,
+    })
+}
+
+fn mode(object: &BrokerCluster) -> Mode {
+    let paused =
+        object.metadata.annotations.as_ref().and_then(|a| a.get(PAUSED_ANNOTATION)).is_some_and(|v| v == "true");
+    match object.spec.reconcile_policy {
+        _ if paused => Mode::Paused,
+        ReconcilePolicy::Apply => Mode::Apply,
+        ReconcilePolicy::Plan => Mode::Plan,
+        ReconcilePolicy::Observe => Mode::Observe,
+    }
+}
+
+fn pods(component: Component, field: &str, role: &Role) -> Result<Pods, InvalidSpec> {
+    let resources = role.resources.clone().unwrap_or_default();
+    let (mut requests, mut limits) = (resources.requests, resources.limits);
+    // Without a limit the JVM would size itself by the node; a request alone is taken as the limit.
+    let memory = limits
+        .get("memory")
+        .or_else(|| requests.get("memory"))
+        .cloned()
+        .unwrap_or_else(|| Quantity(format!("{}Mi", Memory::default_limit(component))));
+    let limit = quantity::mebibytes(&memory.0).unwrap_or(0);
+    let heap_percent = role.jvm.as_ref().and_then(|j| j.heap_percent);
+    let memory_split = Memory::divide(component, limit, heap_percent).ok_or_else(|| InvalidSpec::TooLittleMemory {
+        field: format!("spec.{field}.resources.limits.memory"),
+        given: limit,
+        least: Memory::least(component),
+    })?;
+    limits.entry("memory".into()).or_insert_with(|| memory.clone());
+    requests.entry("memory".into()).or_insert(memory);
+    requests.entry("cpu".into()).or_insert_with(|| default_cpu(component));
+    let scheduling = role.scheduling.clone().unwrap_or_default();
+    Ok(Pods {
+        component,
+        requests,
+        limits,
+        memory: memory_split,
+        config: role.config.iter().map(|(k, v)| (k.clone(), v.0.clone())).collect(),
+        jvm_options: role.jvm.as_ref().map(|j| j.options.clone()).unwrap_or_default(),
+        node_selector: scheduling.node_selector,
+        tolerations: scheduling.tolerations,
+        affinity: scheduling
+            .affinity
+            .map(|v| pod_field(&format!("spec.{field}.scheduling.affinity"), v))
+            .transpose()?,
+        spread: scheduling
+            .topology_spread_constraints
+            .map(|v| {
+                pod_field(&format!("spec.{field}.scheduling.topologySpreadConstraints"), serde_json::Value::Array(v))
+            })
+            .transpose()?,
+        priority_class: scheduling.priority_class_name,
+        labels: role.labels.clone(),
+        annotations: role.annotations.clone(),
+    })
+}
+
+/// What a role needs when it does little; small, so that a development cluster fits a small node.
+fn default_cpu(component: Component) -> Quantity {
+    Quantity(
+        match component {
+            Component::NameServer | Component::Controller => "50m",
+            Component::Broker => "200m",
+            Component::Proxy => "100m",
+        }
+        .into(),
+    )
+}
+
+fn pod_field<T: serde::de::DeserializeOwned>(field: &str, value: serde_json::Value) -> Result<T, InvalidSpec> {
+    serde_json::from_value(value).map_err(|e| InvalidSpec::NotAPodField { field: field.into(), problem: e.to_string() })
+}
+
+impl Cluster {
+    /// Name of a component's objects.
+    #[must_use]
+    pub fn component(&self, component: Component) -> String {
+        names::component(&self.name, component)
+    }
+
+    /// `host:port` of every name server, in order.
+    #[must_use]
+    pub fn name_server_addresses(&self) -> Vec<String> {
+        self.addresses(Component::NameServer, self.name_servers.replicas, names::NAME_SERVER_PORT)
+    }
+
+    /// `host:port` of every controller, in order.
+    #[must_use]
+    pub fn controller_addresses(&self) -> Vec<String> {
+        self.addresses(Component::Controller, self.controllers.replicas, names::CONTROLLER_PORT)
+    }
+
+    /// `host:port` of every replica of a broker group, in order.
+    #[must_use]
+    pub fn broker_addresses(&self, group: &str) -> Vec<String> {
+        (0..self.brokers.replicas).map(|i| self.broker_address(group, i)).collect()
+    }
+
+    /// `host:port` of one broker replica.
+    #[must_use]
+    pub fn broker_address(&self, group: &str, ordinal: i32) -> String {
+        let host = names::pod_host(group, ordinal, &self.component(Component::Broker), &self.namespace, &self.domain);
+        format!("{host}:{}", names::BROKER_PORT)
+    }
+
+    /// Names of the declared broker groups, in order.
+    #[must_use]
+    pub fn groups(&self) -> Vec<String> {
+        (0..self.brokers.groups).map(|i| names::broker_group(&self.name, i)).collect()
+    }
+
+    /// Most proxies that may run, for the pods' disruption budget.
+    #[must_use]
+    pub fn most_proxies(&self) -> i32 {
+        match &self.proxies.scale {
+            ProxyScale::Fixed(n) => *n,
+            ProxyScale::Auto(a) => a.max_replicas,
+        }
+    }
+
+    fn addresses(&self, component: Component, replicas: i32, port: u16) -> Vec<String> {
+        let service = self.component(component);
+        (0..replicas)
+            .map(|i| format!("{}:{port}", names::pod_host(&service, i, &service, &self.namespace, &self.domain)))
+            .collect()
+    }
+}

@@ -1,0 +1,260 @@
+//! What is to be done: the whole desired set, at most one disruptive step, and the holds. Pure.
+
+use std::collections::BTreeSet;
+
+use gantry_crds::names::Component;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::resources::{Resources, resources};
+use crate::broker_cluster::safety::{Consent, Hold, may_restart};
+use crate::broker_cluster::view::{Observed, PodFact};
+use crate::child::{ChildKind, ChildRef, Write, compare};
+
+/// What is to be done now.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Plan {
+    /// Every child as it should be.
+    pub resources: Resources,
+    /// Writes that bring the API server there.
+    pub writes: Vec<Write>,
+    /// The one step that disturbs something that serves.
+    pub step: Option<Step>,
+    /// What was not done, and why.
+    pub holds: Vec<Hold>,
+    /// Pods that still have to be restarted to take up a change, this step's included.
+    pub outdated: Vec<String>,
+}
+
+/// A step that disturbs something that serves. One at a time in a cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "camelCase")]
+pub enum Step {
+    /// Make an in-sync replica master, so that the old master can be restarted.
+    Elect {
+        /// Broker group.
+        group: String,
+        /// Pod to become master.
+        to: String,
+        /// Its broker id.
+        id: i64,
+        /// Pod that is master now.
+        from: String,
+    },
+    /// Delete a pod; its StatefulSet makes it again from the new template.
+    Restart {
+        /// Pod.
+        pod: String,
+        /// That very pod.
+        uid: String,
+        /// Role.
+        component: Component,
+    },
+}
+
+/// What is to be done for `cluster` where `observed` was seen.
+///
+/// # Errors
+/// Where a child can't be written as JSON, which would be a defect.
+pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::Error> {
+    let mut holds = Vec::new();
+    let cluster = fit(cluster, observed, &mut holds);
+    let mut declared = resources(&cluster);
+    for set in &mut declared.stateful_sets {
+        keep_claims(set, observed, &mut holds);
+    }
+    let writes = writes(&cluster, &declared, observed, &mut holds)?;
+    let outdated = outdated(observed);
+    let step = next_step(&cluster, observed, &outdated, &writes, &mut holds);
+    Ok(Plan {
+        resources: declared,
+        writes,
+        step,
+        holds,
+        outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
+    })
+}
+
+/// The cluster as far as what exists allows: counts that can't shrink yet stay as they are, with a hold that says so.
+#[must_use]
+pub fn fit(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Cluster {
+    let mut fitted = cluster.clone();
+    let replicas = |name: &str| {
+        let set = observed.live.stateful_sets.iter().find(|s| s.name_any() == name)?;
+        set.spec.as_ref()?.replicas
+    };
+    if let Some(live) =
+        replicas(&cluster.component(Component::Controller)).filter(|n| *n != cluster.controllers.replicas)
+    {
+        holds.push(Hold::ControllersFixed { live, declared: cluster.controllers.replicas });
+        fitted.controllers.replicas = live;
+    }
+    while observed
+        .live
+        .stateful_sets
+        .iter()
+        .any(|s| s.name_any() == gantry_crds::names::broker_group(&cluster.name, fitted.brokers.groups))
+    {
+        fitted.brokers.groups += 1;
+    }
+    for group in fitted.groups().split_off(usize::try_from(cluster.brokers.groups).unwrap_or(0)) {
+        holds.push(Hold::ScaleIn { group, groups: fitted.brokers.groups });
+    }
+    for group in fitted.groups() {
+        if let Some(live) = replicas(&group).filter(|n| *n > cluster.brokers.replicas) {
+            holds.push(Hold::ReplicasFixed { set: group, live, declared: cluster.brokers.replicas });
+            fitted.brokers.replicas = fitted.brokers.replicas.max(live);
+        }
+    }
+    fitted
+}
+
+/// Claim templates can't be changed in a StatefulSet: the live ones stay, and another declared size is held.
+fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
+    let name = set.name_any();
+    let Some(live) = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(|s| s.spec.as_ref())
+    else {
+        return;
+    };
+    let Some(spec) = set.spec.as_mut() else { return };
+    let size = |claims: &Option<Vec<k8s_openapi::api::core::v1::PersistentVolumeClaim>>| {
+        let claim = claims.as_ref()?.first()?.spec.as_ref()?;
+        claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| q.0.clone())
+    };
+    if let (Some(live_size), Some(declared)) = (size(&live.volume_claim_templates), size(&spec.volume_claim_templates))
+    {
+        if crate::quantity::parse(&live_size) != crate::quantity::parse(&declared) {
+            holds.push(Hold::VolumeSizeFixed { set: name, live: live_size.clone(), declared });
+        }
+        let request = spec
+            .volume_claim_templates
+            .as_mut()
+            .and_then(|c| c.first_mut()?.spec.as_mut()?.resources.as_mut()?.requests.as_mut()?.get_mut("storage"));
+        if let Some(request) = request {
+            request.0 = live_size;
+        }
+    }
+}
+
+/// Writes for all kinds. Destructured without `..`: a forgotten kind does not compile.
+fn writes(
+    cluster: &Cluster,
+    declared: &Resources,
+    observed: &Observed,
+    holds: &mut Vec<Hold>,
+) -> Result<Vec<Write>, serde_json::Error> {
+    let Resources {
+        service_accounts,
+        config_maps,
+        services,
+        pod_disruption_budgets,
+        stateful_sets,
+        deployments,
+        horizontal_pod_autoscalers,
+    } = declared;
+    let live = &observed.live;
+    let mounted: BTreeSet<&String> = observed.pods.iter().flat_map(|p| &p.config_maps).collect();
+    let mut w = Vec::new();
+    let mut add = |found: Vec<Write>| w.extend(found);
+    add(of_kind(cluster, ChildKind::ServiceAccount, service_accounts, &live.service_accounts, holds, |_| true)?);
+    // A pod of an older revision that starts again needs the files that it started with.
+    add(of_kind(cluster, ChildKind::ConfigMap, config_maps, &live.config_maps, holds, |m| {
+        !mounted.contains(&m.name_any())
+    })?);
+    add(of_kind(cluster, ChildKind::Service, services, &live.services, holds, |_| true)?);
+    add(of_kind(
+        cluster,
+        ChildKind::PodDisruptionBudget,
+        pod_disruption_budgets,
+        &live.pod_disruption_budgets,
+        holds,
+        |_| true,
+    )?);
+    // A StatefulSet that is not declared would be a broker group with messages: `fit` keeps those declared, so none is ever pruned.
+    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |_| false)?);
+    add(of_kind(cluster, ChildKind::Deployment, deployments, &live.deployments, holds, |_| true)?);
+    add(of_kind(
+        cluster,
+        ChildKind::HorizontalPodAutoscaler,
+        horizontal_pod_autoscalers,
+        &live.horizontal_pod_autoscalers,
+        holds,
+        |_| true,
+    )?);
+    Ok(w)
+}
+
+fn of_kind<K: Resource + Serialize>(
+    cluster: &Cluster,
+    kind: ChildKind,
+    declared: &[K],
+    live: &[K],
+    holds: &mut Vec<Hold>,
+    prune: impl Fn(&K) -> bool,
+) -> Result<Vec<Write>, serde_json::Error> {
+    let ours = |l: &K| l.owner_references().iter().any(|o| o.uid == cluster.owner.uid);
+    let mut writes = compare(kind, declared, live, |l| ours(l) && prune(l))?;
+    writes.retain(|w| {
+        let taken =
+            !matches!(w, Write::Create { .. }) && live.iter().any(|l| l.name_any() == w.child().name && !ours(l));
+        if taken {
+            holds.push(Hold::NameTaken { child: w.child().to_string() });
+        }
+        !taken
+    });
+    Ok(writes)
+}
+
+/// Pods that run another template than their StatefulSet has now, in the order in which they should go: name servers, controllers, slaves,
+/// masters.
+fn outdated(observed: &Observed) -> Vec<&PodFact> {
+    let mut pods: Vec<&PodFact> = observed
+        .pods
+        .iter()
+        .filter(|p| {
+            let set = observed.live.stateful_sets.iter().find(|s| s.name_any() == p.set);
+            set.and_then(|s| s.status.as_ref()?.update_revision.as_ref()).is_some_and(|r| *r != p.revision)
+                && !p.terminating
+        })
+        .collect();
+    pods.sort_by_key(|p| {
+        let leads = observed.engine.sync(&p.set).is_ok_and(|s| s.master.as_deref() == Some(&p.name));
+        (p.component, leads, p.name.clone())
+    });
+    pods
+}
+
+fn next_step(
+    cluster: &Cluster,
+    observed: &Observed,
+    outdated: &[&PodFact],
+    writes: &[Write],
+    holds: &mut Vec<Hold>,
+) -> Option<Step> {
+    // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
+    let sets_change = writes.iter().any(|w| matches!(w.child(), ChildRef { kind: ChildKind::StatefulSet, .. }));
+    let status_lags = observed.live.stateful_sets.iter().any(|s| {
+        s.status.as_ref().and_then(|st| st.observed_generation) != s.metadata.generation
+            && s.metadata.generation.is_some()
+    });
+    if sets_change || status_lags {
+        return None;
+    }
+    let first = outdated.first()?.component;
+    // Roles one after the other: brokers wait until name servers and controllers have taken the change.
+    for pod in outdated.iter().filter(|p| p.component == first) {
+        match may_restart(cluster, observed, pod) {
+            Ok(Consent::Stop) => {
+                return Some(Step::Restart { pod: pod.name.clone(), uid: pod.uid.clone(), component: pod.component });
+            }
+            Ok(Consent::MoveMasterFirst { to, id }) => {
+                return Some(Step::Elect { group: pod.set.clone(), to, id, from: pod.name.clone() });
+            }
+            Err(hold) => holds.push(hold),
+        }
+    }
+    None
+}

@@ -1,0 +1,221 @@
+//! The engine's configuration files, one ConfigMap per component and broker group, named by its content: a changed file is a new
+//! ConfigMap, a changed pod template and so a roll of just these pods, while pods of the old revision keep what they started with.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::names::{self, Component};
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use crate::broker_cluster::parse::{Cluster, Pods};
+use crate::broker_cluster::resources::metadata;
+use crate::labels;
+
+/// Where the data volume of controllers and brokers is mounted.
+pub const DATA: &str = "/var/lib/rocketmq";
+
+/// Heap from which the G1 collector pays off, in MiB; below it the serial collector needs less memory and fewer threads.
+const G1_FROM: i64 = 1024;
+
+/// Name servers'.
+#[must_use]
+pub fn name_server(cluster: &Cluster) -> ConfigMap {
+    let keys = pairs([
+        ("listenPort", names::NAME_SERVER_PORT.to_string()),
+        ("kvConfigPath", "/run/rocketmq/kvConfig.json".into()),
+        ("configStorePath", "/run/rocketmq/namesrv.properties".into()),
+    ]);
+    let pods = &cluster.name_servers.pods;
+    config_map(
+        cluster,
+        pods,
+        cluster.component(Component::NameServer),
+        "nameserver.conf",
+        properties(keys, &pods.config),
+    )
+}
+
+/// Controllers'.
+#[must_use]
+pub fn controller(cluster: &Cluster) -> ConfigMap {
+    let peers: Vec<_> = cluster.controller_addresses().iter().enumerate().map(|(i, a)| format!("n{i}-{a}")).collect();
+    let mut keys = pairs([
+        ("controllerDLegerGroup", cluster.name.clone()),
+        ("controllerDLegerPeers", peers.join(";")),
+        ("controllerDLegerSelfId", "n${ORDINAL}".into()),
+        ("controllerStorePath", format!("{DATA}/controller")),
+        // Not on the volume: what an admin switched while it ran must not outlive a restart, the BrokerCluster is the truth.
+        ("configStorePath", "/run/rocketmq/controller.properties".into()),
+        ("enableElectUncleanMaster", "false".into()),
+        ("notifyBrokerRoleChanged", "true".into()),
+    ]);
+    keys.extend(metrics(cluster));
+    let pods = &cluster.controllers.pods;
+    config_map(
+        cluster,
+        pods,
+        cluster.component(Component::Controller),
+        "controller.conf",
+        properties(keys, &pods.config),
+    )
+}
+
+/// A broker group's.
+#[must_use]
+pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
+    let mut keys = pairs([
+        ("brokerClusterName", cluster.name.clone()),
+        ("brokerName", group.to_owned()),
+        // A name, not an address: pods come back with another address and keep their name.
+        ("brokerIP1", "${HOST}".into()),
+        ("brokerIP2", "${HOST}".into()),
+        ("listenPort", names::BROKER_PORT.to_string()),
+        ("haListenPort", names::BROKER_HA_PORT.to_string()),
+        ("namesrvAddr", cluster.name_server_addresses().join(";")),
+        ("enableControllerMode", "true".into()),
+        ("controllerAddr", cluster.controller_addresses().join(";")),
+        ("storePathRootDir", format!("{DATA}/store")),
+        ("storePathEpochFile", format!("{DATA}/store/epochFileCheckpoint")),
+        ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
+        // Every replica of the sync state set holds a message before it is acknowledged.
+        ("allAckInSyncStateSet", "true".into()),
+        ("minInSyncReplicas", cluster.brokers.min_in_sync.to_string()),
+        ("slaveReadEnable", "true".into()),
+        ("autoCreateTopicEnable", "false".into()),
+        ("autoCreateSubscriptionGroup", "false".into()),
+        ("transientStorePoolEnable", "false".into()),
+        ("warmMapedFileEnable", "false".into()),
+        ("flushDiskType", "ASYNC_FLUSH".into()),
+        ("timerWheelEnable", "true".into()),
+        // The engine's 200 ms turns one pause of a busy node into "broker busy" at clients.
+        ("waitTimeMillsInSendQueue", "1000".into()),
+        // Fixed for ever: files of another length are refused. The engine's 1 GiB never rolls on a small volume, so nothing could be deleted there.
+        ("mappedFileSizeCommitLog", (256 << 20).to_string()),
+        ("maxOffsetMapSize", (16 << 20).to_string()),
+        ("deleteWhen", "04".into()),
+        ("fileReservedTime", "72".into()),
+    ]);
+    keys.extend(metrics(cluster));
+    let pods = &cluster.brokers.pods;
+    config_map(cluster, pods, group.to_owned(), "broker.conf", properties(keys, &pods.config))
+}
+
+/// Proxies'.
+#[must_use]
+pub fn proxy(cluster: &Cluster) -> ConfigMap {
+    let access = cluster.endpoints.first().map(|e| {
+        names::service_host(&names::endpoint_service(&cluster.name, &e.name), &cluster.namespace, &cluster.domain)
+    });
+    let mut keys = json!({
+        "rocketMQClusterName": cluster.name,
+        "proxyClusterName": cluster.name,
+        "proxyName": "${POD_NAME}",
+        "proxyMode": "CLUSTER",
+        "namesrvAddr": cluster.name_server_addresses().join(";"),
+        "grpcServerPort": names::PROXY_GRPC_PORT,
+        "remotingListenPort": names::PROXY_REMOTING_PORT,
+        // Only an identity among proxies in cluster mode, never an address that anybody dials.
+        "localServeAddr": "${POD_NAME}",
+        // What 4.x clients are told in place of every broker; the port they are told is always remotingListenPort.
+        "remotingAccessAddr": access,
+        // gRPC clients are told the host and port that they asked, so any Service port will do.
+        "useEndpointPortFromRequest": true,
+        // At least the longest long poll, so that a poll in flight ends by itself when the proxy goes.
+        "grpcShutdownTimeSeconds": 20,
+        "enablePrintJstack": false,
+    });
+    if cluster.metrics {
+        keys["metricsExporterType"] = "PROM".into();
+        keys["metricsPromExporterHost"] = "0.0.0.0".into();
+        keys["metricsPromExporterPort"] = names::METRICS_PORT.into();
+    }
+    let pods = &cluster.proxies.pods;
+    for (key, value) in &pods.config {
+        keys[key] = typed(value);
+    }
+    let text = format!("{keys:#}\n");
+    config_map(cluster, pods, cluster.component(Component::Proxy), "proxy.json", text)
+}
+
+/// The proxy reads JSON with types: what reads as a number or truth value is given as such.
+fn typed(value: &str) -> Value {
+    match serde_json::from_str(value) {
+        Ok(v @ (Value::Bool(_) | Value::Number(_))) => v,
+        _ => Value::String(value.into()),
+    }
+}
+
+fn metrics(cluster: &Cluster) -> BTreeMap<String, String> {
+    if !cluster.metrics {
+        return BTreeMap::new();
+    }
+    pairs([
+        ("metricsExporterType", "PROM".into()),
+        ("metricsPromExporterHost", "0.0.0.0".into()),
+        ("metricsPromExporterPort", names::METRICS_PORT.to_string()),
+    ])
+}
+
+fn pairs<const N: usize>(keys: [(&str, String); N]) -> BTreeMap<String, String> {
+    keys.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()
+}
+
+/// Java properties, sorted, the user's keys over Gantry's defaults. Backslashes would be escapes there.
+fn properties(mut keys: BTreeMap<String, String>, user: &BTreeMap<String, String>) -> String {
+    keys.extend(user.iter().map(|(k, v)| (k.clone(), v.clone())));
+    keys.iter().map(|(k, v)| format!("{k}={}\n", v.replace('\\', "\\\\"))).collect()
+}
+
+/// One option a line, as `java @file` reads it. The entry point adds class path, home, logging and the main class.
+fn jvm_options(pods: &Pods) -> String {
+    let m = pods.memory;
+    let mut lines = vec![
+        format!("-Xms{}m", m.heap),
+        format!("-Xmx{}m", m.heap),
+        format!("-XX:MaxDirectMemorySize={}m", m.direct),
+        // One budget for direct memory: otherwise netty counts it once more beside the JDK, and the proxy's shaded netty a third time.
+        "-Dio.netty.maxDirectMemory=0".into(),
+        "-Dio.grpc.netty.shaded.io.netty.maxDirectMemory=0".into(),
+        "-XX:MaxMetaspaceSize=128m".into(),
+        "-XX:ReservedCodeCacheSize=64m".into(),
+        "-Xss512k".into(),
+        if m.heap < G1_FROM { "-XX:+UseSerialGC" } else { "-XX:+UseG1GC" }.into(),
+        "-XX:+ExitOnOutOfMemoryError".into(),
+        "-XX:-UsePerfData".into(),
+        "-XX:-OmitStackTraceInFastThrow".into(),
+        // Without it a jRaft controller's first snapshot fails on Java 17 and leaves the group without a leader for good.
+        "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED".into(),
+    ];
+    if matches!(pods.component, Component::NameServer | Component::Controller) {
+        lines.push("-XX:TieredStopAtLevel=1".into());
+    }
+    lines.extend(pods.jvm_options.iter().cloned());
+    lines.join("\n") + "\n"
+}
+
+/// Standard output only; the loggers that are off write several lines a second.
+const LOGBACK: &str = r#"<configuration>
+  <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">
+    <encoder><pattern>%d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %logger{20} %t - %m%n</pattern></encoder>
+  </appender>
+  <logger name="RocketmqTraffic" level="OFF"/>
+  <logger name="RocketmqWaterMark" level="OFF"/>
+  <logger name="RocketmqProxyWatermark" level="OFF"/>
+  <root level="INFO"><appender-ref ref="STDOUT"/></root>
+</configuration>
+"#;
+
+fn config_map(cluster: &Cluster, pods: &Pods, prefix: String, file: &str, text: String) -> ConfigMap {
+    let data = BTreeMap::from([
+        (file.to_owned(), text),
+        ("jvm.options".to_owned(), jvm_options(pods)),
+        ("logback.xml".to_owned(), LOGBACK.to_owned()),
+    ]);
+    let content: String = data.iter().map(|(k, v)| format!("{k}\n{v}\n")).collect();
+    ConfigMap {
+        metadata: metadata(cluster, pods.component, format!("{prefix}-{}", labels::stamp(&content))),
+        data: Some(data),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}

@@ -1,0 +1,251 @@
+//! May this pod stop now? A decision with a reason. What is not known is a no.
+
+use gantry_crds::Reason;
+use gantry_crds::names::Component;
+use serde::Serialize;
+
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::view::{Observed, PodFact, SyncState, Unknown};
+
+/// What is not done now, and why. Every variant is a sentence in the status and a reason of the common vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[serde(tag = "hold", rename_all = "camelCase")]
+pub enum Hold {
+    /// Another pod of the role or group is not well.
+    #[error("{pod} is not restarted: {other} is not ready")]
+    OtherPodDown {
+        /// The pod that would be restarted.
+        pod: String,
+        /// The pod that is not well.
+        other: String,
+    },
+    /// Too few controllers would be left.
+    #[error("{pod} is not restarted: only {ready} of {replicas} controllers are ready, and a majority must stay")]
+    ControllerQuorum {
+        /// The pod that would be restarted.
+        pod: String,
+        /// Ready ones, the pod included.
+        ready: usize,
+        /// Declared ones.
+        replicas: i32,
+    },
+    /// Too few copies would be left.
+    #[error("{pod} is not restarted: only {in_sync:?} of {group} would stay in sync, and {wanted} must")]
+    NotEnoughInSync {
+        /// The pod that would be restarted.
+        pod: String,
+        /// Its group.
+        group: String,
+        /// Those that would stay.
+        in_sync: Vec<String>,
+        /// How many must.
+        wanted: i32,
+    },
+    /// The group has no master.
+    #[error("{pod} is not restarted: {group} has no master")]
+    NoMaster {
+        /// The pod that would be restarted.
+        pod: String,
+        /// Its group.
+        group: String,
+    },
+    /// A name server does not know the group's master, so clients may not either.
+    #[error("{pod} is not restarted: name server {name_server} does not list {master} as master of {group}")]
+    RouteNotMoved {
+        /// The pod that would be restarted.
+        pod: String,
+        /// Its group.
+        group: String,
+        /// The master.
+        master: String,
+        /// The name server.
+        name_server: String,
+    },
+    /// Nobody could say.
+    #[error("{pod} is not restarted: {}", unknown.message)]
+    Unknown {
+        /// The pod that would be restarted.
+        pod: String,
+        /// Why it is not known.
+        unknown: Unknown,
+    },
+    /// A broker group is declared away.
+    #[error(
+        "broker group {group} stays: groups are not removed while they may hold messages; write brokers.groups: {groups}"
+    )]
+    ScaleIn {
+        /// The group.
+        group: String,
+        /// As many as there are.
+        groups: i32,
+    },
+    /// Fewer replicas are declared than there are.
+    #[error("{set} keeps {live} replicas: fewer ({declared}) are not taken while they may hold messages; write {live}")]
+    ReplicasFixed {
+        /// StatefulSet.
+        set: String,
+        /// Replicas there are.
+        live: i32,
+        /// Replicas declared.
+        declared: i32,
+    },
+    /// Another number of controllers follows from the spec than there is.
+    #[error(
+        "there are {live} controllers, not {declared}: the members of their Raft group are fixed at creation; write controllers.replicas: {live} in a new cluster's spec to choose"
+    )]
+    ControllersFixed {
+        /// Controllers there are.
+        live: i32,
+        /// Controllers that follow from the spec.
+        declared: i32,
+    },
+    /// Another size is declared than volumes have.
+    #[error("volumes of {set} keep {live}: the size of existing volumes is not changed ({declared} is declared)")]
+    VolumeSizeFixed {
+        /// StatefulSet.
+        set: String,
+        /// Size there is.
+        live: String,
+        /// Size declared.
+        declared: String,
+    },
+    /// An object of a child's name belongs to somebody else.
+    #[error("{child} belongs to somebody else: delete or rename it, or rename the cluster")]
+    NameTaken {
+        /// Kind and name.
+        child: String,
+    },
+}
+
+impl Hold {
+    /// The reason in the common vocabulary.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::OtherPodDown { .. } => Reason::OtherReplicaDown,
+            Self::ControllerQuorum { .. } => Reason::ControllerQuorumAtRisk,
+            Self::NotEnoughInSync { .. } => Reason::NotEnoughInSync,
+            Self::NoMaster { .. } => Reason::NoMaster,
+            Self::RouteNotMoved { .. } => Reason::HandingOver,
+            Self::Unknown { .. } => Reason::FactsUnknown,
+            Self::ScaleIn { .. } => Reason::ScaleInHeld,
+            Self::ReplicasFixed { .. } => Reason::ReplicasFixed,
+            Self::ControllersFixed { .. } => Reason::ControllersFixed,
+            Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
+            Self::NameTaken { .. } => Reason::NameTaken,
+        }
+    }
+}
+
+/// How a pod may be stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// Now: nothing that serves is lost by it.
+    Stop,
+    /// Only after `to` has been made master of the group.
+    MoveMasterFirst {
+        /// In-sync replica to be elected.
+        to: String,
+        /// Its broker id.
+        id: i64,
+    },
+}
+
+/// May this pod be stopped now, to be started again at once with its volume?
+///
+/// # Errors
+/// The reason why not.
+pub fn may_restart(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
+    match pod.component {
+        Component::NameServer => may_restart_name_server(cluster, observed, pod),
+        Component::Controller => may_restart_controller(cluster, observed, pod),
+        Component::Broker => may_restart_broker(cluster, observed, pod),
+        // Kubernetes replaces proxies itself: a new one is ready before an old one goes.
+        Component::Proxy => Ok(Consent::Stop),
+    }
+}
+
+/// Another declared pod of the same set that is missing, not ready or going away.
+fn not_well(observed: &Observed, pod: &PodFact, replicas: i32) -> Option<String> {
+    (0..replicas)
+        .map(|i| format!("{}-{i}", pod.set))
+        .find(|name| *name != pod.name && !observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating))
+}
+
+fn may_restart_name_server(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
+    match not_well(observed, pod, cluster.name_servers.replicas) {
+        // One that does not serve may go whatever the others do: it may be waiting for just this change.
+        Some(other) if pod.ready => Err(Hold::OtherPodDown { pod: pod.name.clone(), other }),
+        _ => Ok(Consent::Stop),
+    }
+}
+
+fn may_restart_controller(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
+    if !pod.ready {
+        return Ok(Consent::Stop);
+    }
+    let replicas = cluster.controllers.replicas;
+    if let Some(other) = not_well(observed, pod, replicas) {
+        return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });
+    }
+    let ready = observed.pods.iter().filter(|p| p.set == pod.set && p.ready && !p.terminating).count();
+    let majority = usize::try_from(replicas / 2 + 1).unwrap_or(usize::MAX);
+    // A single controller can't be restarted with a majority left; masters stay masters while it is away.
+    if replicas > 1 && ready <= majority {
+        return Err(Hold::ControllerQuorum { pod: pod.name.clone(), ready, replicas });
+    }
+    Ok(Consent::Stop)
+}
+
+fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
+    let group = &pod.set;
+    let unknown = |unknown| Hold::Unknown { pod: pod.name.clone(), unknown };
+    if cluster.brokers.replicas == 1 {
+        // Nobody could take over: the pause is what a single replica means.
+        return Ok(Consent::Stop);
+    }
+    let sync = observed.engine.sync(group).map_err(unknown)?;
+    let leads = sync.master.as_deref() == Some(&pod.name);
+    if !pod.ready && !leads && !sync.in_sync.contains(&pod.name) {
+        // It serves nothing and holds no copy that counts.
+        return Ok(Consent::Stop);
+    }
+    if let Some(other) = not_well(observed, pod, cluster.brokers.replicas) {
+        return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });
+    }
+    let Some(master) = &sync.master else {
+        return Err(Hold::NoMaster { pod: pod.name.clone(), group: group.clone() });
+    };
+    let left: Vec<String> = sync.in_sync.iter().filter(|p| **p != pod.name).cloned().collect();
+    // Every other replica, not just as many as writes need: the next failure must not find a group already thin.
+    let wanted = cluster.brokers.replicas - 1;
+    if i32::try_from(left.len()).unwrap_or(i32::MAX) < wanted {
+        return Err(Hold::NotEnoughInSync { pod: pod.name.clone(), group: group.clone(), in_sync: left, wanted });
+    }
+    route_is_everywhere(observed, pod, group, master)?;
+    if leads { successor(sync, &left).ok_or_else(|| unknown(no_id())) } else { Ok(Consent::Stop) }
+}
+
+fn successor(sync: &SyncState, left: &[String]) -> Option<Consent> {
+    left.iter().find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
+}
+
+fn no_id() -> Unknown {
+    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica has a known broker id".into() }
+}
+
+/// Clients learn of masters from name servers: all that answer must agree before a pod goes, and all must answer.
+fn route_is_everywhere(observed: &Observed, pod: &PodFact, group: &str, master: &str) -> Result<(), Hold> {
+    for (name_server, view) in &observed.engine.routes {
+        let masters = view.masters.as_ref().map_err(|u| Hold::Unknown { pod: pod.name.clone(), unknown: u.clone() })?;
+        if masters.get(group).and_then(Option::as_deref) != Some(master) {
+            return Err(Hold::RouteNotMoved {
+                pod: pod.name.clone(),
+                group: group.into(),
+                master: master.into(),
+                name_server: name_server.clone(),
+            });
+        }
+    }
+    Ok(())
+}

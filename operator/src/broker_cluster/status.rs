@@ -1,0 +1,348 @@
+//! What is reported: computed from what the server and the engine answered, also when something failed. Pure.
+
+use gantry_crds::condition::{ConditionType, Truth, condition, keep_transition_times};
+use gantry_crds::names::{self, Component};
+use gantry_crds::status::{
+    BrokerClusterStatus, EndpointStatus, GroupStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus, Summary,
+};
+use gantry_crds::{BrokerCluster, Reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::broker_cluster::parse::{Cluster, Mode, ProxyScale};
+use crate::broker_cluster::plan::{Plan, Step};
+use crate::broker_cluster::view::Observed;
+use crate::child::Write;
+
+/// What one pass over a cluster came to.
+#[derive(Clone, Debug)]
+pub struct Outcome<'a> {
+    /// What was planned.
+    pub plan: &'a Plan,
+    /// Why applying it stopped, where it did: reason and sentence.
+    pub failure: Option<(Reason, String)>,
+}
+
+/// A status for a spec that can't be parsed: what was known stays, Ready and Degraded say why.
+#[must_use]
+pub fn of_failure(object: &BrokerCluster, reason: Reason, message: &str, now: Time) -> BrokerClusterStatus {
+    let old = object.status.clone().unwrap_or_default();
+    let generation = object.metadata.generation;
+    let conditions = vec![
+        condition(ConditionType::Ready, false, reason, message, generation, now.clone()),
+        condition(ConditionType::Progressing, false, reason, message, generation, now.clone()),
+        condition(ConditionType::Degraded, true, reason, message, generation, now),
+    ];
+    BrokerClusterStatus {
+        observed_generation: generation,
+        conditions: keep_transition_times(&old.conditions, conditions),
+        ..old
+    }
+}
+
+/// The status of a cluster.
+#[must_use]
+pub fn status(
+    cluster: &Cluster,
+    observed: &Observed,
+    outcome: &Outcome<'_>,
+    old: &BrokerClusterStatus,
+    now: &Time,
+) -> BrokerClusterStatus {
+    let groups: Vec<GroupStatus> = cluster.groups().iter().map(|g| group(cluster, observed, g)).collect();
+    let counts = Counts::of(cluster, observed, &groups);
+    let generation = cluster.generation;
+    let is = |type_, (status, reason, message): Judgement| {
+        condition(type_, status, reason, message, generation, now.clone())
+    };
+    let conditions = vec![
+        is(ConditionType::Ready, ready(cluster, observed, &counts)),
+        is(ConditionType::Progressing, progressing(cluster, &counts, outcome)),
+        is(ConditionType::Degraded, degraded(cluster, observed, &counts, outcome)),
+    ];
+    BrokerClusterStatus {
+        observed_generation: generation,
+        conditions: keep_transition_times(&old.conditions, conditions),
+        version: version(cluster, observed),
+        summary: counts.summary(),
+        groups,
+        controller_leader: observed.engine.controller_leader.clone().ok().flatten(),
+        endpoints: endpoints(cluster),
+        holds: outcome
+            .plan
+            .holds
+            .iter()
+            .map(|h| HoldStatus { reason: h.reason().as_str().into(), message: h.to_string() })
+            .collect(),
+        plan: if matches!(cluster.mode, Mode::Plan | Mode::Observe) { planned(outcome.plan) } else { Vec::new() },
+    }
+}
+
+fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
+    let sync = observed.engine.sync(name);
+    let replicas = (0..cluster.brokers.replicas)
+        .map(|i| {
+            let pod = format!("{name}-{i}");
+            let fact = observed.pods.iter().find(|p| p.name == pod);
+            let state = match (&sync, fact) {
+                (_, None) => ReplicaState::Missing,
+                (Err(_), Some(p)) if p.ready => ReplicaState::Unknown,
+                (Ok(s), Some(p)) if s.master.as_ref() == Some(&pod) && p.ready => ReplicaState::Master,
+                (Ok(s), Some(p)) if s.in_sync.contains(&pod) && p.ready => ReplicaState::InSync,
+                (Ok(s), Some(_)) if s.ids.contains_key(&pod) && s.behind.contains_key(&pod) => ReplicaState::CatchingUp,
+                (_, Some(_)) => ReplicaState::Starting,
+            };
+            let behind =
+                sync.as_ref().ok().and_then(|s| s.behind.get(&pod)).filter(|_| state == ReplicaState::CatchingUp);
+            ReplicaStatus { pod, state, behind_bytes: behind.map(|b| up_to_mebibyte(*b)) }
+        })
+        .collect();
+    GroupStatus {
+        name: name.into(),
+        master: sync.as_ref().ok().and_then(|s| s.master.clone()),
+        epoch: sync.as_ref().ok().map(|s| s.epoch),
+        replicas,
+    }
+}
+
+/// Whole MiB, so that a busy replica does not make a write to the API server of every message.
+fn up_to_mebibyte(bytes: i64) -> i64 {
+    const MIB: i64 = 1 << 20;
+    (bytes.max(0) / MIB + i64::from(bytes % MIB != 0)) * MIB
+}
+
+/// A condition's status, reason and message.
+type Judgement = (Truth, Reason, String);
+
+/// Ready and declared counts per role.
+struct Counts {
+    name_servers: (usize, i32),
+    controllers: (usize, i32),
+    proxies: (usize, i32),
+    groups: (usize, i32),
+    in_sync: (usize, i32),
+}
+
+impl Counts {
+    fn of(cluster: &Cluster, observed: &Observed, groups: &[GroupStatus]) -> Self {
+        let ready = |c| observed.pods.iter().filter(|p| p.component == c && p.ready && !p.terminating).count();
+        let in_sync = |g: &GroupStatus| {
+            g.replicas.iter().filter(|r| matches!(r.state, ReplicaState::Master | ReplicaState::InSync)).count()
+        };
+        let min = usize::try_from(cluster.brokers.min_in_sync).unwrap_or(1);
+        let serves = |g: &&GroupStatus| g.replicas.iter().any(|r| r.state == ReplicaState::Master) && in_sync(g) >= min;
+        let proxies = match &cluster.proxies.scale {
+            ProxyScale::Fixed(n) => *n,
+            ProxyScale::Auto(a) => {
+                let deployment = observed.live.deployments.first().and_then(|d| d.spec.as_ref()?.replicas);
+                deployment.unwrap_or(a.min_replicas)
+            }
+        };
+        Self {
+            name_servers: (ready(Component::NameServer), cluster.name_servers.replicas),
+            controllers: (ready(Component::Controller), cluster.controllers.replicas),
+            // A surge pod of a roll is not one proxy more than declared.
+            proxies: (ready(Component::Proxy).min(usize::try_from(proxies).unwrap_or(0)), proxies),
+            groups: (groups.iter().filter(serves).count(), cluster.brokers.groups),
+            in_sync: (groups.iter().map(in_sync).sum(), cluster.brokers.groups * cluster.brokers.replicas),
+        }
+    }
+
+    fn summary(&self) -> Summary {
+        let show = |(ready, wanted): (usize, i32)| format!("{ready}/{wanted}");
+        Summary {
+            groups: show(self.groups),
+            in_sync: show(self.in_sync),
+            proxies: show(self.proxies),
+            name_servers: show(self.name_servers),
+            controllers: show(self.controllers),
+        }
+    }
+}
+
+fn all((ready, wanted): (usize, i32)) -> bool {
+    i64::try_from(ready).unwrap_or(i64::MAX) >= i64::from(wanted)
+}
+
+/// Can clients send to and receive from every group?
+fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
+    if counts.name_servers.0 == 0 {
+        return (Truth::False, Reason::NameServersNotReady, "no name server is ready".into());
+    }
+    if let Some(unknown) = cluster.groups().iter().find_map(|g| observed.engine.sync(g).err()) {
+        let broker_ready = observed.pods.iter().any(|p| p.component == Component::Broker && p.ready);
+        return match &observed.engine.controller_leader {
+            Ok(None) => (
+                Truth::False,
+                Reason::NoControllerLeader,
+                with_trouble("the controllers have no leader".into(), observed, Component::Controller),
+            ),
+            // With a broker that serves and nobody to ask, clients may well be fine.
+            _ if broker_ready => (Truth::Unknown, Reason::from_name(&unknown.reason), unknown.message),
+            _ => {
+                (Truth::False, Reason::NoMaster, with_trouble("no broker is ready".into(), observed, Component::Broker))
+            }
+        };
+    }
+    if !all(counts.groups) {
+        return not_serving(cluster, observed);
+    }
+    if counts.proxies.0 == 0 {
+        return (
+            Truth::False,
+            Reason::ProxiesNotReady,
+            with_trouble("no proxy is ready".into(), observed, Component::Proxy),
+        );
+    }
+    if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
+        return (Truth::True, Reason::AsDeclared, "all that is declared serves".into());
+    }
+    (Truth::True, Reason::Serving, "every broker group takes messages, with less redundancy than declared".into())
+}
+
+fn not_serving(cluster: &Cluster, observed: &Observed) -> Judgement {
+    let with_master = |g: &&String| {
+        let master = observed.engine.sync(g).ok().and_then(|s| s.master.clone());
+        master.is_some_and(|m| observed.pods.iter().any(|p| p.name == m && p.ready))
+    };
+    match cluster.groups().iter().find(|g| !with_master(g)) {
+        Some(g) => {
+            let message =
+                with_trouble(format!("broker group {g} has no master that serves"), observed, Component::Broker);
+            (Truth::False, Reason::NoMaster, message)
+        }
+        None => {
+            let message = format!(
+                "a broker group has fewer than {} replicas in sync and refuses messages",
+                cluster.brokers.min_in_sync
+            );
+            (Truth::False, Reason::NotEnoughInSync, message)
+        }
+    }
+}
+
+/// The sentence, with what Kubernetes says about the first pod of the role that does not run.
+fn with_trouble(sentence: String, observed: &Observed, component: Component) -> String {
+    let troubled = observed.pods.iter().find(|p| p.component == component && p.trouble.is_some());
+    match troubled {
+        Some(p) => format!("{sentence}; pod {}: {}", p.name, p.trouble.as_deref().unwrap_or_default()),
+        None => sentence,
+    }
+}
+
+fn progressing(cluster: &Cluster, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
+    let plan = outcome.plan;
+    match cluster.mode {
+        Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
+        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || plan.step.is_some() => {
+            return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
+        }
+        Mode::Plan | Mode::Observe | Mode::Apply => {}
+    }
+    if !plan.outdated.is_empty() {
+        let message = match &plan.step {
+            Some(Step::Restart { pod, .. }) => format!("restarting {pod}"),
+            Some(Step::Elect { group, to, from, .. }) => format!("moving the master of {group} from {from} to {to}"),
+            None => format!("waiting to restart {}", plan.outdated.join(", ")),
+        };
+        return (Truth::True, Reason::Rolling, message);
+    }
+    if plan.writes.iter().any(|w| matches!(w, Write::Create { .. })) {
+        return (Truth::True, Reason::Creating, format!("{} objects are being created or changed", plan.writes.len()));
+    }
+    if !plan.writes.is_empty() {
+        return (Truth::True, Reason::Applying, format!("{} objects are being changed", plan.writes.len()));
+    }
+    if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
+        return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
+    }
+    (Truth::True, Reason::Creating, "waiting for pods to serve".into())
+}
+
+fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
+    if let Some((reason, message)) = &outcome.failure {
+        return (Truth::True, *reason, message.clone());
+    }
+    let short = |what: &str, (ready, wanted): (usize, i32)| format!("{ready} of {wanted} {what}");
+    let checks = [
+        (counts.name_servers, Component::NameServer, Reason::NameServersMissing, "name servers are ready"),
+        (counts.controllers, Component::Controller, Reason::ControllersMissing, "controllers are ready"),
+        (counts.in_sync, Component::Broker, Reason::ReplicasNotInSync, "broker replicas are in sync"),
+        (counts.proxies, Component::Proxy, Reason::ProxiesMissing, "proxies are ready"),
+    ];
+    for (count, component, reason, what) in checks {
+        if !all(count) {
+            return (Truth::True, reason, with_trouble(short(what, count), observed, component));
+        }
+    }
+    if let Ok(None) = observed.engine.controller_leader {
+        return (Truth::True, Reason::NoControllerLeader, "the controllers have no leader".into());
+    }
+    match outcome.plan.holds.first() {
+        Some(hold) => (Truth::True, hold.reason(), hold.to_string()),
+        None => (Truth::False, Reason::AsDeclared, format!("{} is as declared", cluster.name)),
+    }
+}
+
+/// The version that brokers run, or `old → new` while they differ.
+fn version(cluster: &Cluster, observed: &Observed) -> Option<String> {
+    let brokers = observed.pods.iter().filter(|p| p.component == Component::Broker);
+    let mut running: Vec<&str> = brokers.map(|p| p.version.as_str()).collect();
+    running.sort_unstable();
+    running.dedup();
+    match running[..] {
+        [] => None,
+        [v] => Some(v.to_owned()),
+        _ => {
+            let old = running.into_iter().find(|v| *v != cluster.version).unwrap_or_default();
+            Some(format!("{old} → {}", cluster.version))
+        }
+    }
+}
+
+fn endpoints(cluster: &Cluster) -> Vec<EndpointStatus> {
+    cluster
+        .endpoints
+        .iter()
+        .map(|e| {
+            let service = names::endpoint_service(&cluster.name, &e.name);
+            let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
+            EndpointStatus {
+                name: e.name.clone(),
+                grpc: Some(format!("{host}:{}", names::PROXY_GRPC_PORT)),
+                remoting: Some(format!("{host}:{}", names::PROXY_REMOTING_PORT)),
+            }
+        })
+        .collect()
+}
+
+/// The plan for people: what would be written, then the disruptive step.
+#[must_use]
+pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
+    let writes = plan.writes.iter().map(|w| {
+        let (action, why) = match w {
+            Write::Create { .. } => ("Create", None),
+            Write::Update { differences, .. } => ("Update", Some(differences.join(", "))),
+            Write::Delete { .. } => ("Delete", None),
+        };
+        PlannedChange { action: action.into(), object: w.child().to_string(), why }
+    });
+    let step = plan.step.iter().map(|s| match s {
+        Step::Elect { group, to, from, .. } => PlannedChange {
+            action: "Elect".into(),
+            object: format!("{group}/{to}"),
+            why: Some(format!("so that {from} can be restarted")),
+        },
+        Step::Restart { pod, .. } => PlannedChange {
+            action: "Restart".into(),
+            object: format!("Pod/{pod}"),
+            why: Some("its template changed".into()),
+        },
+    });
+    writes.chain(step).collect()
+}
+
+/// Whether a cluster has nothing left to wait for, so that it may be looked at less often.
+#[must_use]
+pub fn is_settled(status: &BrokerClusterStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == ConditionType::Progressing.as_str() && c.status == "False")
+}

@@ -1,0 +1,215 @@
+//! What was seen of a cluster at one time, as plain data: the only input of `plan` and `status` beside the parsed spec.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_crds::names::Component;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+
+use crate::broker_cluster::resources::Resources;
+use crate::labels;
+
+/// Everything that was seen of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Children on the API server.
+    pub live: Resources,
+    /// Pods of the cluster, sorted by name.
+    pub pods: Vec<PodFact>,
+    /// The engine.
+    pub engine: EngineView,
+}
+
+/// What matters of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PodFact {
+    /// Name.
+    pub name: String,
+    /// This very pod, not a later one of the same name.
+    pub uid: String,
+    /// Role.
+    pub component: Component,
+    /// StatefulSet that it belongs to; empty for proxies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub set: String,
+    /// Revision of its template (`controller-revision-hash`); empty for proxies.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// Whether its readiness probe says that it serves.
+    pub ready: bool,
+    /// Whether it is being deleted.
+    #[serde(default)]
+    pub terminating: bool,
+    /// ConfigMaps that it mounts: they stay until it is gone.
+    #[serde(default)]
+    pub config_maps: BTreeSet<String>,
+    /// Engine version that it runs, by label.
+    #[serde(default)]
+    pub version: String,
+    /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
+}
+
+impl PodFact {
+    /// The facts of a pod, or `None` where its labels are not those of an engine pod.
+    #[must_use]
+    pub fn of(pod: &Pod) -> Option<Self> {
+        let label = |key: &str| pod.labels().get(key).cloned().unwrap_or_default();
+        let component = Component::from_name(&label(labels::COMPONENT))?;
+        let spec = pod.spec.as_ref();
+        let volumes = spec.and_then(|s| s.volumes.as_ref()).into_iter().flatten();
+        let owner = pod.owner_references().iter().find(|o| o.kind == "StatefulSet");
+        Some(Self {
+            name: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
+            component,
+            set: owner.map(|o| o.name.clone()).unwrap_or_default(),
+            revision: owner.map(|_| label("controller-revision-hash")).unwrap_or_default(),
+            ready: condition(pod, "Ready").is_some_and(|(status, _)| status == "True"),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+            config_maps: volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect(),
+            version: label(labels::VERSION),
+            trouble: trouble(pod),
+        })
+    }
+}
+
+fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let c = conditions.iter().find(|c| c.type_ == type_)?;
+    Some((&c.status, c.message.as_deref()))
+}
+
+fn trouble(pod: &Pod) -> Option<String> {
+    if let Some(("False", message)) = condition(pod, "PodScheduled") {
+        return Some(format!("Unschedulable: {}", message.unwrap_or("no node fits")));
+    }
+    let container = pod.status.as_ref()?.container_statuses.as_ref()?.first()?;
+    let waiting = container.state.as_ref()?.waiting.as_ref()?;
+    let reason = waiting.reason.clone()?;
+    // These two are on the way of every start.
+    if reason == "ContainerCreating" || reason == "PodInitializing" {
+        return None;
+    }
+    Some(match &waiting.message {
+        Some(message) => format!("{reason}: {message}"),
+        None => reason,
+    })
+}
+
+/// Nobody could be asked, or the answer could not be used: a reason and a sentence.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unknown {
+    /// A reason of the common vocabulary, e.g. `EngineUnreachable`.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+}
+
+impl Unknown {
+    /// Nobody has been asked yet.
+    #[must_use]
+    pub fn not_asked() -> Self {
+        Self { reason: "EngineUnreachable".into(), message: "the engine was not asked, no pod of it runs".into() }
+    }
+}
+
+/// A fact, or why it is not known. Never an empty default in place of an unknown.
+pub type Known<T> = Result<T, Unknown>;
+
+/// What the engine says of itself, by pod names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineView {
+    /// Pod of the controller that leads; `None`: they answer and have no leader.
+    #[serde(with = "known")]
+    pub controller_leader: Known<Option<String>>,
+    /// Sync state of every declared group, as the leading controller has it.
+    pub groups: BTreeMap<String, GroupView>,
+    /// Per name server pod: brokers that are registered there, by group, each with the pod that is registered as its master.
+    pub routes: BTreeMap<String, RouteView>,
+}
+
+/// A group as the leading controller has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupView {
+    /// Sync state.
+    #[serde(with = "known")]
+    pub sync: Known<SyncState>,
+}
+
+/// Sync state set of a group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncState {
+    /// Pod of the master.
+    pub master: Option<String>,
+    /// How many masters the group has had.
+    pub epoch: i64,
+    /// Pods in the sync state set, the master among them.
+    pub in_sync: BTreeSet<String>,
+    /// The engine's broker id of every replica that the controllers know.
+    pub ids: BTreeMap<String, i64>,
+    /// Bytes of the log that a replica lacks, where its master said so.
+    #[serde(default)]
+    pub behind: BTreeMap<String, i64>,
+}
+
+/// Brokers registered on one name server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteView {
+    /// Master pod by group; `None`: the group is registered without a master.
+    #[serde(with = "known")]
+    pub masters: Known<BTreeMap<String, Option<String>>>,
+}
+
+impl Default for EngineView {
+    fn default() -> Self {
+        Self { controller_leader: Err(Unknown::not_asked()), groups: BTreeMap::new(), routes: BTreeMap::new() }
+    }
+}
+
+impl EngineView {
+    /// Sync state of a group, or why it is not known.
+    ///
+    /// # Errors
+    /// Where nobody could say.
+    pub fn sync(&self, group: &str) -> Result<&SyncState, Unknown> {
+        match self.groups.get(group) {
+            Some(g) => g.sync.as_ref().map_err(Clone::clone),
+            None => Err(self.controller_leader.as_ref().err().cloned().unwrap_or_else(Unknown::not_asked)),
+        }
+    }
+}
+
+/// `Known` in goldens: the value itself, or `{unknown: {…}}`.
+mod known {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Known, Unknown};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    enum Form<T> {
+        Known(T),
+        Unknown(Unknown),
+    }
+
+    pub fn serialize<T: Serialize, S: Serializer>(value: &Known<T>, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Ok(v) => Form::Known(v).serialize(serializer),
+            Err(u) => Form::<&T>::Unknown(u.clone()).serialize(serializer),
+        }
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Known<T>, D::Error> {
+        Ok(match Form::deserialize(deserializer)? {
+            Form::Known(v) => Ok(v),
+            Form::Unknown(u) => Err(u),
+        })
+    }
+}

@@ -1,0 +1,202 @@
+//! Carries out one change, whatever requests it takes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use gantry_remoting::Request;
+use gantry_remoting::broker::{GetHaStatus, UpdateBrokerConfig};
+use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateNameServerConfig, WipeWritePermission};
+use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
+use gantry_remoting::group::DeleteGroup;
+use gantry_remoting::topic::DeleteTopic;
+use tokio::time::Instant;
+
+use super::batch::{Batches, Item, write};
+use super::client::RemotingEngine;
+use super::observe::leader;
+use super::{ClusterId, ConfigTarget, Engine, EngineError, EngineWrite, WriteOutcome};
+
+/// Deletions under way at once on one process: it takes them one after the other anyway.
+const DELETIONS: usize = 4;
+
+type Failed = BTreeMap<String, EngineError>;
+type Outcome = Result<WriteOutcome, EngineError>;
+
+struct Execution<'a> {
+    engine: &'a RemotingEngine,
+    cluster: &'a ClusterId,
+    deadline: Instant,
+}
+
+pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change: &EngineWrite) -> Outcome {
+    let execution = Execution { engine, cluster, deadline: Instant::now() + engine.limits.execute };
+    match change {
+        EngineWrite::ElectMaster { controllers, group, id } => execution.elect(controllers, group, *id).await,
+        EngineWrite::CleanReplicas { controllers, group, ids } => execution.clean(controllers, group, ids).await,
+        EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
+        EngineWrite::SetWritePermission { name_servers, group, writable } => {
+            Ok(failed(execution.permission(name_servers, group, *writable).await))
+        }
+        EngineWrite::UpsertTopics { broker, changes } => execution.upsert(broker, changes).await,
+        EngineWrite::UpsertGroups { broker, changes } => execution.upsert(broker, changes).await,
+        EngineWrite::DeleteTopics { masters, replicas, name_servers, topics } => {
+            execution.delete_topics(masters, replicas, name_servers, topics).await
+        }
+        EngineWrite::DeleteGroups { masters, groups, clean_offsets } => {
+            execution.delete_groups(masters, groups, *clean_offsets).await
+        }
+    }
+}
+
+fn failed(failed: Failed) -> WriteOutcome {
+    WriteOutcome { elected: None, failed }
+}
+
+impl Execution<'_> {
+    async fn elect(&self, controllers: &[String], group: &str, id: u64) -> Outcome {
+        let leader = leader(self.engine, self.cluster, controllers).await?;
+        let request = ElectMaster { cluster: self.cluster.name.clone(), broker_name: group.to_owned(), broker_id: id };
+        let elected = write(self.engine, self.cluster, &leader, &request, &format!("{group} id {id}")).await?;
+        Ok(WriteOutcome { elected: Some(elected), failed: Failed::new() })
+    }
+
+    async fn clean(&self, controllers: &[String], group: &str, ids: &BTreeSet<u64>) -> Outcome {
+        if ids.is_empty() {
+            // To the engine it would mean the whole group.
+            return Ok(WriteOutcome::default());
+        }
+        let leader = leader(self.engine, self.cluster, controllers).await?;
+        let what = format!("{group} ids {}", ids.iter().map(u64::to_string).collect::<Vec<_>>().join(" "));
+        let request = CleanBrokerData {
+            cluster: self.cluster.name.clone(),
+            broker_name: group.to_owned(),
+            broker_ids: ids.clone(),
+        };
+        write(self.engine, self.cluster, &leader, &request, &what).await?;
+        Ok(WriteOutcome::default())
+    }
+
+    /// The engine says success also to keys that it does not know, so what it runs with afterwards decides.
+    async fn config(&self, target: &ConfigTarget, properties: &BTreeMap<String, String>) -> Outcome {
+        let properties = properties.clone();
+        // Values may be secrets.
+        let what = properties.keys().cloned().collect::<Vec<_>>().join(" ");
+        let (engine, cluster) = (self.engine, self.cluster);
+        match target {
+            ConfigTarget::NameServer(address) => {
+                write(engine, cluster, address, &UpdateNameServerConfig { properties: properties.clone() }, &what)
+                    .await?;
+            }
+            ConfigTarget::Controller(address) => {
+                write(engine, cluster, address, &UpdateControllerConfig { properties: properties.clone() }, &what)
+                    .await?;
+            }
+            ConfigTarget::Broker(address) => {
+                write(engine, cluster, address, &UpdateBrokerConfig { properties: properties.clone() }, &what).await?;
+            }
+        }
+        let now = engine.config(cluster, target).await?;
+        let ignored =
+            properties.into_iter().filter(|(key, value)| now.get(key).map(String::as_str) != Some(value.trim()));
+        let problem = |(key, _): (String, String)| {
+            let problem = match now.get(&key) {
+                Some(_) => format!("{key} was accepted, but another value is in force"),
+                None => format!("{key} was accepted, but is not a key of this process"),
+            };
+            (key, EngineError::EngineAnswerNotUnderstood { address: target.address().to_owned(), problem })
+        };
+        Ok(failed(ignored.map(problem).collect()))
+    }
+
+    async fn permission(&self, name_servers: &[String], group: &str, writable: bool) -> Failed {
+        let tell = |address: &String| {
+            let address = address.clone();
+            async move {
+                let broker_name = group.to_owned();
+                let result = if writable {
+                    write(self.engine, self.cluster, &address, &AddWritePermission { broker_name }, group).await
+                } else {
+                    write(self.engine, self.cluster, &address, &WipeWritePermission { broker_name }, group).await
+                };
+                result.err().map(|error| (address, error))
+            }
+        };
+        join_all(name_servers.iter().map(tell)).await.into_iter().flatten().collect()
+    }
+
+    async fn upsert<I: Item + 'static>(&self, broker: &str, items: &[I]) -> Outcome {
+        self.must_be_master(broker).await?;
+        let Execution { engine, cluster, deadline } = *self;
+        let batches = Batches { engine, cluster, broker, deadline, within: engine.limits.execute };
+        Ok(failed(batches.run(items).await))
+    }
+
+    /// A replica takes topics and groups like a master, says success, and forgets them when it next copies its master's.
+    async fn must_be_master(&self, broker: &str) -> Result<(), EngineError> {
+        if self.engine.ask(self.cluster, broker, &GetHaStatus).await?.master {
+            return Ok(());
+        }
+        Err(EngineError::NotMaster { address: broker.to_owned() })
+    }
+
+    async fn delete_topics(
+        &self,
+        masters: &[String],
+        replicas: &[String],
+        name_servers: &[String],
+        topics: &[String],
+    ) -> Outcome {
+        for master in masters {
+            self.must_be_master(master).await?;
+        }
+        let mut failed = Failed::new();
+        for brokers in [masters, replicas] {
+            let deletions = remaining(topics, &failed, |topic| DeleteTopic { topic });
+            failed.extend(self.everywhere(brokers, &deletions).await);
+        }
+        let routes =
+            remaining(topics, &failed, |topic| DeleteTopicRoutes { topic, cluster: self.cluster.name.clone() });
+        failed.extend(self.everywhere(name_servers, &routes).await);
+        Ok(self::failed(failed))
+    }
+
+    async fn delete_groups(&self, masters: &[String], groups: &[String], clean_offset: bool) -> Outcome {
+        for master in masters {
+            self.must_be_master(master).await?;
+        }
+        let deletions = remaining(groups, &Failed::new(), |group| DeleteGroup { group, clean_offset });
+        Ok(failed(self.everywhere(masters, &deletions).await))
+    }
+
+    /// Sends named changes to every address: addresses side by side, a few changes at a time at each.
+    async fn everywhere<R: Change>(&self, addresses: &[String], changes: &[(String, R)]) -> Failed {
+        join_all(addresses.iter().map(|address| self.at_one(address, changes))).await.into_iter().flatten().collect()
+    }
+
+    async fn at_one<R: Change>(&self, address: &str, changes: &[(String, R)]) -> Failed {
+        let mut failed = Failed::new();
+        for chunk in changes.chunks(DELETIONS) {
+            let results = join_all(chunk.iter().map(|(name, change)| self.one(address, name, change))).await;
+            let names = chunk.iter().map(|(name, _)| name);
+            failed.extend(names.zip(results).filter_map(|(name, result)| Some((name.clone(), result.err()?))));
+        }
+        failed
+    }
+
+    async fn one<R: Change>(&self, address: &str, name: &str, change: &R) -> Result<(), EngineError> {
+        if Instant::now() >= self.deadline {
+            let because = format!("{} ms were not enough for all", self.engine.limits.execute.as_millis());
+            return Err(EngineError::NotTried { because });
+        }
+        write(self.engine, self.cluster, address, change, name).await
+    }
+}
+
+/// A request that changes something and is answered with nothing.
+trait Change: Request<Answer = ()> + Send + Sync {}
+
+impl<R: Request<Answer = ()> + Send + Sync> Change for R {}
+
+fn remaining<R>(names: &[String], failed: &Failed, change: impl Fn(String) -> R) -> Vec<(String, R)> {
+    names.iter().filter(|name| !failed.contains_key(*name)).map(|name| (name.clone(), change(name.clone()))).collect()
+}

@@ -1,0 +1,88 @@
+//! What Gantry asks of RocketMQ, behind one small trait: [`Engine`].
+//!
+//! [`RemotingEngine`] speaks to running processes. Facts and changes are plain data
+//! that goldens can hold ([`EngineFacts`], [`EngineWrite`]). An unknown fact is [`Fact::Unknown`], never an empty one.
+
+mod address;
+mod audit;
+mod batch;
+mod breaker;
+mod client;
+mod connection;
+mod error;
+mod execute;
+mod facts;
+mod metrics;
+mod observe;
+mod pool;
+mod write;
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
+
+pub use address::{ClusterAddresses, ClusterId};
+pub use breaker::Breaker;
+pub use client::{Limits, RemotingEngine};
+pub use connection::{Connect, Stream};
+pub use error::EngineError;
+pub use facts::{
+    BrokerFacts, BrokerMetadata, BrokerRuntime, ControllerFacts, ControllerLeader, EngineFacts, Fact, GroupFacts,
+    Registered, ReplicaFacts, Replication,
+};
+pub use metrics::EngineMetrics;
+pub use write::{ConfigTarget, EngineWrite, WriteOutcome};
+
+/// RocketMQ, as far as the operator needs it. Every method is bounded in time by the implementation, and none retries a write.
+pub trait Engine: Send + Sync {
+    /// Asks everybody in `addresses` at once what they are and what they see. Never fails as a whole: what could not be learnt is
+    /// [`Fact::Unknown`] with the reason.
+    fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts>;
+
+    /// All topics and consumer groups of one broker (`host:port`), the engine's own among them: two calls, whatever their number.
+    fn metadata<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerMetadata, EngineError>>;
+
+    /// How many messages a topic still has on one broker; none when the broker has no such topic.
+    fn topic_stats<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        topic: &'a str,
+    ) -> BoxFuture<'a, Result<Option<TopicStats>, EngineError>>;
+
+    /// How far a consumer group is on one broker, with its retry topics. Ask the masters that have the topics.
+    fn consume_stats<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<ConsumeStats, EngineError>>;
+
+    /// The clients of a consumer group that are connected to one broker.
+    fn consumers<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        group: &'a str,
+    ) -> BoxFuture<'a, Result<ConsumerConnections, EngineError>>;
+
+    /// The configuration with which one process runs.
+    fn config<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        target: &'a ConfigTarget,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, String>, EngineError>>;
+
+    /// Changes something, and writes a line to the audit log (tracing target `audit`) for every request that this takes. The caller checks right
+    /// before that it still leads.
+    fn execute<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        write: &'a EngineWrite,
+    ) -> BoxFuture<'a, Result<WriteOutcome, EngineError>>;
+}

@@ -1,0 +1,57 @@
+//! Labels, annotations and the field manager: how Gantry's objects are recognised.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::names::Component;
+
+/// Field manager of every server-side apply, and the value of `app.kubernetes.io/managed-by`.
+pub const MANAGER: &str = "gantry";
+/// `app.kubernetes.io/name` of every child.
+pub const NAME: &str = "app.kubernetes.io/name";
+/// `app.kubernetes.io/instance`: the BrokerCluster's name.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// `app.kubernetes.io/component`: the role.
+pub const COMPONENT: &str = "app.kubernetes.io/component";
+/// `app.kubernetes.io/managed-by`.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// `app.kubernetes.io/version`: the engine's version. Never part of a selector.
+pub const VERSION: &str = "app.kubernetes.io/version";
+/// Broker group (the engine's brokerName) of a broker pod.
+pub const GROUP: &str = "rocketmq.gantry.dev/broker-group";
+/// Annotation of every child: stamp of what was applied, so that a field that is no longer declared is noticed.
+pub const APPLIED: &str = "gantry.dev/applied";
+
+/// Labels that select the pods of a component; immutable in StatefulSets.
+#[must_use]
+pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {
+    BTreeMap::from([
+        (NAME.into(), "rocketmq".into()),
+        (INSTANCE.into(), cluster.into()),
+        (COMPONENT.into(), component.as_str().into()),
+    ])
+}
+
+/// Label selector of everything that belongs to a cluster, for list calls.
+#[must_use]
+pub fn of_cluster(cluster: &str) -> String {
+    format!("{MANAGED_BY}={MANAGER},{INSTANCE}={cluster}")
+}
+
+/// A stable stamp of a text (FNV-1a, 64 bits, 10 hexadecimal digits of it): names of ConfigMaps and the `applied` annotation.
+/// Written out here because the standard library's hashers may change with the compiler, and then every pod would roll.
+#[must_use]
+pub fn stamp(text: &str) -> String {
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    format!("{:010x}", hash >> 24)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_never_changes_with_the_compiler() {
+        assert_eq!(stamp("listenPort=9876\n"), "b1d8f0cb66");
+        assert_ne!(stamp("a"), stamp("b"));
+    }
+}

@@ -1,0 +1,19 @@
+//! The Gantry operator: **watch → parse → observe → plan → apply → status**. Arrows never turn back. `parse`, `plan` and `status` are
+//! pure; `observe` only reads; `apply` only writes, and makes no choices.
+
+pub mod apply;
+pub mod broker_cluster;
+pub mod child;
+pub mod config;
+pub mod context;
+pub mod diff;
+pub mod engine;
+pub mod error;
+pub mod labels;
+pub mod leader;
+pub mod metrics;
+pub mod offline;
+pub mod quantity;
+pub mod run;
+pub mod server;
+pub mod telemetry;

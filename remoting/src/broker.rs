@@ -1,0 +1,222 @@
+//! What a broker says of itself, and its configuration.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
+use crate::command::Command;
+use crate::properties;
+use crate::request::{AnswerError, Request, accepted, body};
+
+/// Asks a broker for its counters and state.
+#[derive(Clone, Copy, Debug)]
+pub struct GetRuntimeInfo;
+
+/// A broker's counters and state, all of them text; the accessors read those that Gantry uses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuntimeInfo {
+    /// Everything that the broker said.
+    pub table: BTreeMap<String, String>,
+}
+
+impl RuntimeInfo {
+    /// The engine's version, such as `V5_5_0`.
+    #[must_use]
+    pub fn version(&self) -> Option<&str> {
+        self.table.get("brokerVersionDesc").map(String::as_str)
+    }
+
+    /// True when the broker does a master's work.
+    #[must_use]
+    pub fn is_active(&self) -> Option<bool> {
+        self.number("brokerActive")
+    }
+
+    /// When the process started, in milliseconds of the epoch.
+    #[must_use]
+    pub fn boot_timestamp(&self) -> Option<i64> {
+        self.number("bootTimestamp")
+    }
+
+    /// Bytes that are stored but not yet in the consume queues; they can't be consumed.
+    #[must_use]
+    pub fn dispatch_behind_bytes(&self) -> Option<i64> {
+        self.number("dispatchBehindBytes")
+    }
+
+    /// How full the commit log's volume is, from 0 to 1.
+    #[must_use]
+    pub fn commit_log_disk_ratio(&self) -> Option<f64> {
+        self.number("commitLogDiskRatio")
+    }
+
+    /// The end of the commit log, in bytes.
+    #[must_use]
+    pub fn commit_log_max_offset(&self) -> Option<i64> {
+        self.number("commitLogMaxOffset")
+    }
+
+    fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        self.table.get(name).and_then(|text| text.parse().ok())
+    }
+}
+
+impl Request for GetRuntimeInfo {
+    type Answer = RuntimeInfo;
+    const CODE: Code = Code::GetBrokerRuntimeInfo;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<RuntimeInfo, AnswerError> {
+        body(Self::CODE, reply)
+    }
+}
+
+/// Asks a broker how it replicates.
+#[derive(Clone, Copy, Debug)]
+pub struct GetHaStatus;
+
+/// Replication as one broker sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HaStatus {
+    /// True on a master.
+    pub master: bool,
+    /// The end of the commit log in bytes, on a master; 0 on others.
+    pub master_commit_log_max_offset: i64,
+    /// Replicas beside the master that are in the sync state set, on a master.
+    pub in_sync_slave_nums: u32,
+    /// The replicas connected to a master.
+    #[serde(default)]
+    pub ha_connection_info: Vec<HaConnection>,
+    /// A replica's connection to its master.
+    pub ha_client_runtime_info: HaClient,
+}
+
+/// A replica connected to a master.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HaConnection {
+    /// The replica's end of the connection: its IP and a passing port.
+    pub addr: String,
+    /// Up to where the replica has the log, in bytes.
+    pub slave_ack_offset: i64,
+    /// Bytes that the replica lacks.
+    pub diff: i64,
+    /// True when the replica is in the sync state set.
+    pub in_sync: bool,
+    /// Where the transfer began; -1 when it has not.
+    pub transfer_from_where: i64,
+}
+
+/// A replica's connection to its master.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HaClient {
+    /// The master's replication address; absent on a master.
+    #[serde(default)]
+    pub master_addr: Option<String>,
+    /// Up to where this replica has the log, in bytes.
+    pub max_offset: i64,
+    /// When it last read from its master, in milliseconds of the epoch; 0 for never.
+    pub last_read_timestamp: i64,
+}
+
+impl Request for GetHaStatus {
+    type Answer = HaStatus;
+    const CODE: Code = Code::GetBrokerHaStatus;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<HaStatus, AnswerError> {
+        body(Self::CODE, reply)
+    }
+}
+
+/// Asks a broker for the epochs in its log.
+#[derive(Clone, Copy, Debug)]
+pub struct GetEpochCache;
+
+/// The epochs in one broker's log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochCache {
+    /// The engine's cluster name.
+    pub cluster_name: String,
+    /// The group.
+    pub broker_name: String,
+    /// 0 on a master, else the controller id.
+    pub broker_id: u64,
+    /// Oldest first.
+    pub epoch_list: Vec<EpochEntry>,
+    /// The end of the log, in bytes.
+    pub max_offset: i64,
+}
+
+/// Part of a log that one master wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EpochEntry {
+    /// The master's epoch.
+    pub epoch: u32,
+    /// Where it begins, in bytes.
+    pub start_offset: i64,
+    /// Where it ends; the largest number while it goes on.
+    pub end_offset: i64,
+}
+
+impl Request for GetEpochCache {
+    type Answer = EpochCache;
+    const CODE: Code = Code::GetBrokerEpochCache;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<EpochCache, AnswerError> {
+        body(Self::CODE, reply)
+    }
+}
+
+/// Reads a broker's configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct GetBrokerConfig;
+
+impl Request for GetBrokerConfig {
+    type Answer = BTreeMap<String, String>;
+    const CODE: Code = Code::GetBrokerConfig;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<Self::Answer, AnswerError> {
+        Ok(properties::parse(&String::from_utf8_lossy(&accepted(reply)?.body)))
+    }
+}
+
+/// Sets configuration keys of a running broker. Success means set, not effective: many keys are read at start only, and keys that
+/// the broker does not know are dropped without a word.
+#[derive(Clone, Debug)]
+pub struct UpdateBrokerConfig {
+    /// Keys and their new values.
+    pub properties: BTreeMap<String, String>,
+}
+
+impl Request for UpdateBrokerConfig {
+    type Answer = ();
+    const CODE: Code = Code::UpdateBrokerConfig;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE).body(properties::format(&self.properties))
+    }
+
+    fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
+        accepted(reply).map(drop)
+    }
+}

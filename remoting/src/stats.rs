@@ -1,0 +1,190 @@
+//! Offsets and clients on one broker.
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::{Code, ResponseCode};
+use crate::command::Command;
+use crate::fastjson;
+use crate::request::{AnswerError, Request, body};
+
+/// A queue of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageQueue {
+    /// The topic.
+    pub topic: String,
+    /// The broker group that has the queue.
+    pub broker_name: String,
+    /// Counted from 0 within the group.
+    pub queue_id: u32,
+}
+
+/// Asks a broker for the offsets of a topic's queues; refused with `TOPIC_NOT_EXIST` when it has no such topic.
+#[derive(Clone, Debug)]
+pub struct GetTopicStats {
+    /// The topic.
+    pub topic: String,
+}
+
+/// The queues of a topic on one broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicStats {
+    /// Queues in order.
+    #[serde(deserialize_with = "fastjson::pairs")]
+    pub offset_table: Vec<(MessageQueue, TopicOffset)>,
+}
+
+/// From where to where a queue reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicOffset {
+    /// The first message that is still there.
+    pub min_offset: i64,
+    /// The next message to come.
+    pub max_offset: i64,
+    /// When the last message was stored, in milliseconds of the epoch; 0 for never.
+    pub last_update_timestamp: i64,
+}
+
+impl TopicStats {
+    /// Messages that are still there, over all queues.
+    #[must_use]
+    pub fn messages(&self) -> i64 {
+        self.offset_table.iter().map(|(_, offset)| (offset.max_offset - offset.min_offset).max(0)).sum()
+    }
+}
+
+impl Request for GetTopicStats {
+    type Answer = TopicStats;
+    const CODE: Code = Code::GetTopicStatsInfo;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE).with("topic", &self.topic)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<TopicStats, AnswerError> {
+        let mut stats: TopicStats = body(Self::CODE, reply)?;
+        stats.offset_table.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(stats)
+    }
+}
+
+/// Asks a master how far a consumer group is. Ask the brokers that have the topic.
+#[derive(Clone, Debug)]
+pub struct GetConsumeStats {
+    /// The group. One that never consumed is answered with no queues.
+    pub group: String,
+    /// Only this topic.
+    pub topic: Option<String>,
+}
+
+/// How far a group is on one broker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumeStats {
+    /// Messages consumed per second.
+    pub consume_tps: f64,
+    /// Queues in order, retry topics among them.
+    #[serde(deserialize_with = "fastjson::pairs")]
+    pub offset_table: Vec<(MessageQueue, ConsumeOffset)>,
+}
+
+/// How far a group is in one queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumeOffset {
+    /// The next message to come.
+    pub broker_offset: i64,
+    /// The next message to be acknowledged.
+    pub consumer_offset: i64,
+    /// The next message to be delivered; between this and the former are those in flight.
+    #[serde(default)]
+    pub pull_offset: i64,
+    /// When the last consumed message was stored, in milliseconds of the epoch; 0 for none.
+    pub last_timestamp: i64,
+}
+
+impl ConsumeStats {
+    /// Messages not yet acknowledged, over all queues.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        self.offset_table.iter().map(|(_, offset)| (offset.broker_offset - offset.consumer_offset).max(0)).sum()
+    }
+}
+
+impl Request for GetConsumeStats {
+    type Answer = ConsumeStats;
+    const CODE: Code = Code::GetConsumeStats;
+
+    fn command(&self) -> Command {
+        let command = Command::request(Self::CODE).with("consumerGroup", &self.group);
+        match &self.topic {
+            Some(topic) => command.with("topic", topic),
+            None => command,
+        }
+    }
+
+    fn answer(&self, reply: &Command) -> Result<ConsumeStats, AnswerError> {
+        let mut stats: ConsumeStats = body(Self::CODE, reply)?;
+        stats.offset_table.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(stats)
+    }
+}
+
+/// Asks a broker for the clients of a consumer group that are connected to it.
+#[derive(Clone, Debug)]
+pub struct GetConsumerConnections {
+    /// The group.
+    pub group: String,
+}
+
+/// The clients of a consumer group on one broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerConnections {
+    /// The clients, ordered by their id; none when the group is not online here.
+    pub connection_set: Vec<Connection>,
+    /// `CONSUME_ACTIVELY`, `CONSUME_PASSIVELY` or `CONSUME_POP`.
+    #[serde(default)]
+    pub consume_type: Option<String>,
+    /// `CLUSTERING` or `BROADCASTING`.
+    #[serde(default)]
+    pub message_model: Option<String>,
+}
+
+/// One client.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connection {
+    /// Its name for itself.
+    pub client_id: String,
+    /// Its end of the connection; behind a proxy, the proxy's.
+    #[serde(default)]
+    pub client_addr: Option<String>,
+    /// Its language.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Its version, an ordinal of the engine's MQVersion.
+    #[serde(default)]
+    pub version: i32,
+}
+
+impl Request for GetConsumerConnections {
+    type Answer = ConsumerConnections;
+    const CODE: Code = Code::GetConsumerConnectionList;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE).with("consumerGroup", &self.group)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<ConsumerConnections, AnswerError> {
+        // A group without clients is not an error of the engine's, although it answers like one.
+        if reply.response_code() == ResponseCode::ConsumerNotOnline {
+            return Ok(ConsumerConnections::default());
+        }
+        let mut connections: ConsumerConnections = body(Self::CODE, reply)?;
+        connections.connection_set.sort_by(|one, other| one.client_id.cmp(&other.client_id));
+        Ok(connections)
+    }
+}
