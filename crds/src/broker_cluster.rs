@@ -28,7 +28,7 @@ use crate::status::BrokerClusterStatus;
     validation = Rule::new("self.metadata.name.size() <= 40")
         .message("metadata.name has more than 40 characters: write a shorter one, names and labels of the pods are made from it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name must start with a letter and hold only a-z, 0-9 and '-': names of Services are made from it"),
+        .message("metadata.name must start with a letter and hold only a-z, 0-9 and '-': write e.g. shop, names of Services are made from it"),
     printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
     printcolumn(name = "Groups", type_ = "string", json_path = ".status.summary.groups"),
     printcolumn(name = "In Sync", type_ = "string", json_path = ".status.summary.inSync"),
@@ -39,7 +39,6 @@ use crate::status::BrokerClusterStatus;
     printcolumn(name = "Endpoint", type_ = "string", json_path = ".status.endpoints[0].grpc", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 pub struct BrokerClusterSpec {
     /// Version of the engine, Apache RocketMQ. Default 5.5.0. The image is derived from it.
@@ -90,8 +89,6 @@ pub struct BrokerClusterSpec {
     #[schemars(length(min = 1, max = 8))]
     #[x_kube(
         merge_strategy = ListMerge::Map(vec!["name".into()]),
-        validation = Rule::new("self.all(e, self.exists_one(f, f.name == e.name))")
-            .message("two endpoints have the same name: write another one, their Services are named after it"),
         validation = Rule::new("self.filter(e, e.type == 'ClusterIP').size() <= 1")
             .message("one ClusterIP endpoint serves every client inside the cluster: remove the others")
     )]

@@ -133,6 +133,8 @@ reasons! {
     VolumeSizeFixed,
     /// The BrokerCluster that clusterRef names does not exist, or is not watched.
     ClusterNotFound,
+    /// The BrokerCluster does not take objects from this namespace.
+    NamespaceNotAllowed,
     /// The BrokerCluster has no broker group yet that could take it.
     ClusterNotReady,
     /// The engine has it on every broker group, as declared.
@@ -141,7 +143,7 @@ reasons! {
     Conflict,
     /// The engine holds something else than declared, and reconcilePolicy forbids to change it.
     Drifted,
-    /// The topic holds messages that no consumer group has read, so it is not deleted.
+    /// The topic holds messages, or consumers of the group are connected, so it is not deleted.
     NotEmpty,
     /// Waiting until the cluster can be asked, to delete.
     DeletionPending,

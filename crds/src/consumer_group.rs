@@ -31,7 +31,6 @@ use crate::topic::DeletionPolicy;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.groupName) == has(oldSelf.groupName) && (!has(self.groupName) || self.groupName == oldSelf.groupName)")
@@ -41,7 +40,7 @@ use crate::topic::DeletionPolicy;
 )]
 pub struct ConsumerGroupSpec {
     /// The BrokerCluster.
-    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)")
+    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("clusterRef can't change, it would be another group: create a new ConsumerGroup"))]
     pub cluster_ref: ClusterRef,
     /// Name in the engine: 1 to 120 letters, digits, '_' or '-'. Default: metadata.name.

@@ -24,7 +24,7 @@ pub struct Role {
     #[x_kube(
         validation = Rule::new("self.all(k, k.matches('^[a-zA-Z][a-zA-Z0-9_.]{0,99}$'))")
             .message("a config key is an engine key of letters, digits, '_' and '.': write it as RocketMQ documents it, e.g. fileReservedTime"),
-        validation = Rule::new("self.all(k, !self[k].contains('\\n'))")
+        validation = Rule::new("self.all(k, !self[k].matches('[\\n\\r]'))")
             .message("a config value is one line: remove the line break")
     )]
     pub config: BTreeMap<String, ConfigValue>,
@@ -101,9 +101,9 @@ pub struct Jvm {
     #[x_kube(
         validation = Rule::new("self.all(o, o.matches('^-[^\\\\s\"#@]+$'))")
             .message("a JVM option starts with '-' and holds no blank, quote, '#' or '@': write one option an item"),
-        validation = Rule::new("self.all(o, !(o.startsWith('-Xmx') || o.startsWith('-Xms') || o.startsWith('-XX:MaxDirectMemorySize') || o.startsWith('-XX:MaxRAM')))")
+        validation = Rule::new("self.all(o, !(o.startsWith('-Xmx') || o.startsWith('-Xms') || o.startsWith('-XX:MaxHeapSize') || o.startsWith('-XX:InitialHeapSize') || o.startsWith('-XX:MaxDirectMemorySize') || o.startsWith('-XX:MaxRAM')))")
             .message("memory follows from resources.limits.memory: write heapPercent instead of -Xmx, -Xms, MaxDirectMemorySize or MaxRAM"),
-        validation = Rule::new("self.all(o, !(o.startsWith('-Drocketmq.home.dir') || o.startsWith('-Duser.home') || o.startsWith('-Drocketmq.namesrv.addr') || o.startsWith('-cp') || o.startsWith('-classpath')))")
+        validation = Rule::new("self.all(o, !(o.startsWith('-Drocketmq.home.dir') || o.startsWith('-Duser.home') || o.startsWith('-Drocketmq.namesrv.addr') || o.startsWith('-cp') || o.startsWith('-classpath') || o.startsWith('--class-path') || o.startsWith('-jar')))")
             .message("home, class path and name server addresses are Gantry's: remove the option")
     )]
     pub options: Vec<String>,
@@ -145,7 +145,7 @@ fn free_form_list(_: &mut SchemaGenerator) -> Schema {
 
 /// A quantity with Kubernetes' notation checked, without its four screens of description.
 pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"x-kubernetes-int-or-string": true, "maxLength": 32, "pattern": QUANTITY})
+    json_schema!({"x-kubernetes-int-or-string": true, "nullable": false, "maxLength": 32, "pattern": QUANTITY})
 }
 
 fn quantities(_: &mut SchemaGenerator) -> Schema {

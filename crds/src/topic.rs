@@ -34,13 +34,19 @@ use crate::role::ConfigValue;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message", priority = 1)
 )]
-#[cfg_attr(test, kube(cel))]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.topicName) == has(oldSelf.topicName) && (!has(self.topicName) || self.topicName == oldSelf.topicName)")
-    .message("topicName can't change, it would be another topic: create a new Topic"))]
+#[x_kube(
+    validation = Rule::new("has(self.topicName) == has(oldSelf.topicName) && (!has(self.topicName) || self.topicName == oldSelf.topicName)")
+        .message("topicName can't change, it would be another topic: create a new Topic"),
+    // Here and not at `attributes`: a rule of an optional field is not asked when the whole field comes or goes.
+    validation = Rule::new("(has(self.attributes) && 'queue.type' in self.attributes ? self.attributes['queue.type'] : '') == (has(oldSelf.attributes) && 'queue.type' in oldSelf.attributes ? oldSelf.attributes['queue.type'] : '')")
+        .message("queue.type can't change: create a new Topic"),
+    validation = Rule::new("(has(self.attributes) && 'cleanup.policy' in self.attributes ? self.attributes['cleanup.policy'] : '') == (has(oldSelf.attributes) && 'cleanup.policy' in oldSelf.attributes ? oldSelf.attributes['cleanup.policy'] : '')")
+        .message("cleanup.policy can't change: create a new Topic")
+)]
 pub struct TopicSpec {
     /// The BrokerCluster.
-    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.namespace) == has(oldSelf.namespace) && (!has(self.namespace) || self.namespace == oldSelf.namespace)")
+    #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("clusterRef can't change, it would be another topic: create a new Topic"))]
     pub cluster_ref: ClusterRef,
     /// Name in the engine: 1 to 127 letters, digits, '_', '-' or '%'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
@@ -77,11 +83,7 @@ pub struct TopicSpec {
     #[x_kube(
         validation = Rule::new("self.all(k, k != 'message.type')").message("attribute message.type follows from spec.type: remove it"),
         validation = Rule::new("self.all(k, k.matches('^[a-z][a-z.]{0,63}$'))")
-            .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. reserve.time"),
-        validation = Rule::new("('queue.type' in self) == ('queue.type' in oldSelf) && (!('queue.type' in self) || self['queue.type'] == oldSelf['queue.type'])")
-            .message("queue.type can't change: create a new Topic"),
-        validation = Rule::new("('cleanup.policy' in self) == ('cleanup.policy' in oldSelf) && (!('cleanup.policy' in self) || self['cleanup.policy'] == oldSelf['cleanup.policy'])")
-            .message("cleanup.policy can't change: create a new Topic")
+            .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. reserve.time")
     )]
     pub attributes: BTreeMap<String, ConfigValue>,
     /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty.
@@ -155,7 +157,7 @@ pub enum DeletionPolicy {
     Retain,
     /// It is deleted, with its messages or offsets.
     Delete,
-    /// It is deleted once nothing unread is in it; until then deletion waits and says so.
+    /// It is deleted once it holds no message, or no consumer is connected to the group; until then deletion waits and says so.
     DeleteIfEmpty,
 }
 

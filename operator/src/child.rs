@@ -145,7 +145,11 @@ where
         match live.iter().find(|l| l.name_any() == child.name) {
             None => writes.push(Write::Create { child, object }),
             Some(l) => {
-                let differences = differences(&object, &serde_json::to_value(l)?);
+                let mut differences = differences(&object, &serde_json::to_value(l)?);
+                // People want to know what changed; the stamp says it only where nothing else does.
+                if differences.len() > 1 {
+                    differences.retain(|path| !path.ends_with(labels::APPLIED));
+                }
                 if !differences.is_empty() {
                     writes.push(Write::Update { child, object, differences });
                 }

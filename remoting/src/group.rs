@@ -50,9 +50,29 @@ pub struct GroupConfig {
     /// Bits of the engine.
     #[serde(default)]
     pub group_sys_flag: i32,
+    /// What its clients should subscribe to, when the group was told; an update without it would make the broker forget.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subscription_data_set: Option<BTreeSet<SimpleSubscription>>,
     /// `priority.factor`, `lite.bind.topic` and the like.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+}
+
+/// A subscription that a group's clients should have.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SimpleSubscription {
+    /// The topic.
+    pub topic: String,
+    /// `TAG` or `SQL92`.
+    #[serde(default)]
+    pub expression_type: Option<String>,
+    /// The filter.
+    #[serde(default)]
+    pub expression: Option<String>,
+    /// A number of the client's.
+    #[serde(default)]
+    pub version: i64,
 }
 
 fn yes() -> bool {
@@ -137,6 +157,7 @@ impl GroupConfig {
             which_broker_when_consume_slowly: 1,
             notify_consumer_ids_changed_enable: true,
             group_sys_flag: 0,
+            subscription_data_set: None,
             attributes: BTreeMap::new(),
         }
     }

@@ -1,5 +1,7 @@
 //! No bytes make the readers panic, and what is written is read back as it was.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
+
 use gantry_remoting::command::length_after;
 use gantry_remoting::{Command, fastjson, properties};
 use proptest::prelude::*;

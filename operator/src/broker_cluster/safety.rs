@@ -9,7 +9,7 @@ use crate::broker_cluster::view::{Observed, PodFact, SyncState, Unknown};
 
 /// What is not done now, and why. Every variant is a sentence in the status and a reason of the common vocabulary.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
-#[serde(tag = "hold", rename_all = "camelCase")]
+#[serde(tag = "hold", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Hold {
     /// Another pod of the role or group is not well.
     #[error("{pod} is not restarted: {other} is not ready")]

@@ -1,7 +1,7 @@
 //! What Gantry asks of RocketMQ, behind one small trait: [`Engine`].
 //!
-//! [`RemotingEngine`] speaks to running processes. Facts and changes are plain data
-//! that goldens can hold ([`EngineFacts`], [`EngineWrite`]). An unknown fact is [`Fact::Unknown`], never an empty one.
+//! [`RemotingEngine`] speaks to running processes, [`fake::FakeEngine`] to a world in memory that the simulation drives. Facts and changes are
+//! plain data that goldens can hold ([`EngineFacts`], [`EngineWrite`]). An unknown fact is [`Fact::Unknown`], never an empty one.
 
 mod address;
 mod audit;
@@ -12,9 +12,12 @@ mod connection;
 mod error;
 mod execute;
 mod facts;
+pub mod fake;
 mod metrics;
 mod observe;
 mod pool;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeMap;

@@ -87,6 +87,8 @@ pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
         ("warmMapedFileEnable", "false".into()),
         ("flushDiskType", "ASYNC_FLUSH".into()),
         ("timerWheelEnable", "true".into()),
+        // A name server that came back knows its brokers again within 10 s, not within the engine's 30 s.
+        ("registerNameServerPeriod", "10000".into()),
         // The engine's 200 ms turns one pause of a busy node into "broker busy" at clients.
         ("waitTimeMillsInSendQueue", "1000".into()),
         // Fixed for ever: files of another length are refused. The engine's 1 GiB never rolls on a small volume, so nothing could be deleted there.
@@ -173,21 +175,43 @@ fn jvm_options(pods: &Pods) -> String {
         format!("-Xms{}m", m.heap),
         format!("-Xmx{}m", m.heap),
         format!("-XX:MaxDirectMemorySize={}m", m.direct),
-        // One budget for direct memory: otherwise netty counts it once more beside the JDK, and the proxy's shaded netty a third time.
-        "-Dio.netty.maxDirectMemory=0".into(),
-        "-Dio.grpc.netty.shaded.io.netty.maxDirectMemory=0".into(),
         "-XX:MaxMetaspaceSize=128m".into(),
         "-XX:ReservedCodeCacheSize=64m".into(),
         "-Xss512k".into(),
         if m.heap < G1_FROM { "-XX:+UseSerialGC" } else { "-XX:+UseG1GC" }.into(),
         "-XX:+ExitOnOutOfMemoryError".into(),
+        // A crash report belongs into the log, not into a file of a pod that is gone.
+        "-XX:+ErrorFileToStdout".into(),
         "-XX:-UsePerfData".into(),
         "-XX:-OmitStackTraceInFastThrow".into(),
         // Without it a jRaft controller's first snapshot fails on Java 17 and leaves the group without a leader for good.
         "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED".into(),
     ];
-    if matches!(pods.component, Component::NameServer | Component::Controller) {
-        lines.push("-XX:TieredStopAtLevel=1".into());
+    let more: &[&str] = match pods.component {
+        // Without TLS: making a key that nobody uses took a name server two minutes of a busy node.
+        Component::NameServer => &["-XX:TieredStopAtLevel=1", "-Dtls.server.mode=disabled"],
+        // Its serializer looks into java.lang and fills the log with what it may not see.
+        Component::Controller => {
+            &["-XX:TieredStopAtLevel=1", "-Dtls.server.mode=disabled", "--add-opens=java.base/java.lang=ALL-UNNAMED"]
+        }
+        // netty's buffers beside the JDK's: those of the threads that store messages must never wait for those of connections.
+        Component::Broker => &[
+            "-Dtls.server.mode=disabled",
+            "--add-opens=java.base/java.nio=ALL-UNNAMED",
+            "-Dio.netty.tryReflectionSetAccessible=true",
+        ],
+        // One budget: otherwise netty, and the netty that gRPC brings along, would each count it once more.
+        Component::Proxy => &["-Dio.netty.maxDirectMemory=0", "-Dio.grpc.netty.shaded.io.netty.maxDirectMemory=0"],
+    };
+    lines.extend(more.iter().map(|o| (*o).to_owned()));
+    if pods.component == Component::Broker {
+        // A bound of address space; what is resident is what connections hold at the time.
+        lines.push(format!("-Dio.netty.maxDirectMemory={}", (m.limit / 2).max(320) << 20));
+    }
+    // The JVM refuses to start with two collectors: the user's takes the place of ours.
+    let collector = |o: &str| o.starts_with("-XX:+Use") && o.ends_with("GC");
+    if pods.jvm_options.iter().any(|o| collector(o)) {
+        lines.retain(|o| !collector(o));
     }
     lines.extend(pods.jvm_options.iter().cloned());
     lines.join("\n") + "\n"

@@ -1,0 +1,55 @@
+# Gantry. `make help` lists what there is; CONTRIBUTING.md says how long each takes.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO   ?= cargo
+CLUSTER := hack/cluster
+STEP    := hack/step
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+## ── use it ──────────────────────────────────────────────────────────────────────────────────────
+.PHONY: demo demo-down up down deploy logs shell status
+demo: ## a Kubernetes, Gantry, a RocketMQ cluster, messages over both protocols
+	@hack/demo
+demo-down: ## remove everything that `make demo` made
+	@$(CLUSTER) down
+up: ## the Kubernetes under test, with the images loaded
+	@$(STEP) "Kubernetes programs" $(CLUSTER) build
+	@$(CLUSTER) up
+	@$(STEP) "images" hack/images
+down: demo-down ## remove the Kubernetes under test
+deploy: ## build the operator and (re)install it
+	@hack/deploy
+logs: ## the operator's log
+	@$(CLUSTER) kubectl -- -n gantry-system logs deployment/gantry --tail=200 -f
+shell: ## a shell where pods, Services and DNS names of the Kubernetes under test are reachable
+	@$(CLUSTER) exec -- bash
+status: ## what runs
+	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
+
+## ── check it ────────────────────────────────────────────────────────────────────────────────────
+.PHONY: test test-fast lint unit generated api-server chart e2e deny generate
+test: ## everything that CI runs
+	@hack/test
+test-fast: lint unit ## no cluster, no image: seconds after the first build
+lint: ## format and clippy
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+unit: ## unit tests, goldens, simulation, rules
+	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
+generate: ## write generated files anew: CRDs, goldens, reference
+	@hack/generate
+generated: ## generated files are current
+	@hack/generate --check
+api-server: ## against a real API server without nodes
+	@hack/api-server
+chart: ## the chart renders what it should
+	@hack/chart
+e2e: ## on a real Kubernetes with a real RocketMQ
+	@hack/e2e
+deny: ## licences and advisories of dependencies
+	@hack/deny

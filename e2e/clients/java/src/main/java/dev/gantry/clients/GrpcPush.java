@@ -1,0 +1,31 @@
+package dev.gantry.clients;
+
+import java.util.Map;
+import org.apache.rocketmq.client.apis.ClientServiceProvider;
+import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
+import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.PushConsumer;
+import org.apache.rocketmq.client.apis.message.MessageView;
+
+/** The gRPC push consumer. Whether it delivers in order is the consumer group's setting on the broker, not the client's. */
+final class GrpcPush {
+    private GrpcPush() { }
+
+    static Receiver open(Flags flags, Receiver.Inbox inbox) throws Exception {
+        PushConsumer consumer = ClientServiceProvider.loadService().newPushConsumerBuilder()
+            .setClientConfiguration(GrpcSender.configuration(flags))
+            .setConsumerGroup(flags.required("consumer-group"))
+            .setSubscriptionExpressions(Map.of(flags.required("topic"), FilterExpression.SUB_ALL))
+            .setMessageListener(view -> {
+                inbox.take(delivery(view));
+                return ConsumeResult.SUCCESS;
+            })
+            .build();
+        return consumer::close;
+    }
+
+    static Receiver.Delivery delivery(MessageView view) {
+        return new Receiver.Delivery(view.getMessageId().toString(), GrpcSender.bytes(view.getBody()),
+            view.getDeliveryAttempt(), view.getBornTimestamp());
+    }
+}

@@ -1,0 +1,28 @@
+package dev.gantry.clients;
+
+/** Receives messages of one topic until it is closed, and acknowledges each after {@link Inbox} has taken it. */
+interface Receiver extends AutoCloseable {
+    /** One delivery; {@code attempt} starts at 1, {@code bornMillis} is the producer's wall clock. */
+    record Delivery(String id, byte[] body, int attempt, long bornMillis) { }
+
+    /** Where deliveries go; called from the client's threads. */
+    interface Inbox {
+        void take(Delivery delivery);
+
+        /** A call of ours failed: receive or ack. Push clients hide theirs. */
+        void failed(String call, Throwable error);
+    }
+
+    /** Connects and starts to receive. */
+    static Receiver open(Flags flags, Inbox inbox) throws Exception {
+        boolean grpc = flags.oneOf("protocol", "grpc", "grpc", "remoting").equals("grpc");
+        boolean simple = flags.oneOf("mode", "push", "push", "simple").equals("simple");
+        if (!grpc && simple) {
+            throw new IllegalArgumentException("--mode simple exists over gRPC only");
+        }
+        if (!grpc) {
+            return new RemotingReceiver(flags, inbox);
+        }
+        return simple ? new GrpcSimpleReceiver(flags, inbox) : GrpcPush.open(flags, inbox);
+    }
+}

@@ -1,0 +1,49 @@
+package dev.gantry.clients;
+
+import java.util.List;
+import org.apache.rocketmq.client.consumer.DefaultMQPushConsumer;
+import org.apache.rocketmq.client.consumer.listener.ConsumeConcurrentlyStatus;
+import org.apache.rocketmq.client.consumer.listener.ConsumeOrderlyStatus;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
+import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
+import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
+import org.apache.rocketmq.common.message.MessageExt;
+
+/** The remoting push consumer; {@code --ordered} chooses the orderly listener. */
+final class RemotingReceiver implements Receiver {
+    private final DefaultMQPushConsumer consumer;
+
+    RemotingReceiver(Flags flags, Inbox inbox) throws Exception {
+        consumer = new DefaultMQPushConsumer(flags.required("consumer-group"));
+        consumer.setNamesrvAddr(flags.required("endpoint"));
+        consumer.setUseTLS(flags.isSet("tls"));
+        consumer.setMqClientApiTimeout((int) flags.number("timeout-ms", 3000));
+        consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        consumer.setInstanceName("receiver-" + System.nanoTime());
+        consumer.subscribe(flags.required("topic"), "*");
+        if (flags.isSet("ordered")) {
+            consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
+                take(messages, inbox);
+                return ConsumeOrderlyStatus.SUCCESS;
+            });
+        } else {
+            consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
+                take(messages, inbox);
+                return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+            });
+        }
+        consumer.start();
+    }
+
+    private static void take(List<MessageExt> messages, Inbox inbox) {
+        for (MessageExt message : messages) {
+            inbox.take(new Delivery(message.getMsgId(), message.getBody(), message.getReconsumeTimes() + 1,
+                message.getBornTimestamp()));
+        }
+    }
+
+    @Override
+    public void close() {
+        consumer.shutdown();
+    }
+}

@@ -1,0 +1,87 @@
+//! The official clients, run in a pod beside the cluster under test.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::kubectl::Namespace;
+use crate::wait::{Answer, until};
+
+/// Image of the clients, see e2e/clients.
+const IMAGE: &str = "gantry/e2e-clients:1";
+
+/// A pod with the official clients of Java (gRPC and remoting) and Go (gRPC).
+pub struct Clients<'a> {
+    namespace: &'a Namespace,
+}
+
+/// Which official client.
+#[derive(Clone, Copy, Debug)]
+pub enum Client {
+    /// `rocketmq-client-java` for gRPC, `rocketmq-client` for remoting.
+    Java,
+    /// `rocketmq-clients/golang/v5`.
+    Go,
+}
+
+impl<'a> Clients<'a> {
+    /// Starts the pod and waits until commands can be run in it.
+    ///
+    /// # Errors
+    /// Where it does not start.
+    pub fn start(namespace: &'a Namespace) -> Result<Self> {
+        namespace.apply(&format!(
+            r#"
+apiVersion: v1
+kind: Pod
+metadata: {{name: clients}}
+spec:
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: 1
+  securityContext: {{runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, seccompProfile: {{type: RuntimeDefault}}}}
+  containers:
+  - name: clients
+    image: {IMAGE}
+    securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
+    volumeMounts: [{{name: tmp, mountPath: /tmp}}]
+  volumes: [{{name: tmp, emptyDir: {{}}}}]
+"#
+        ))?;
+        until("the clients' pod runs", Duration::from_secs(60), || {
+            let pod = namespace.get("pod/clients")?;
+            let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();
+            Ok(Answer::when(phase == "Running", (), || phase))
+        })?;
+        Ok(Self { namespace })
+    }
+
+    /// Runs one command of the clients and returns all its events; the last is the summary.
+    ///
+    /// # Errors
+    /// Where it did not do everything that was asked for, with its reason.
+    pub fn run(&self, client: Client, command: &str) -> Result<Vec<Value>> {
+        let program: &[&str] = match client {
+            Client::Java => &["java", "@/opt/clients/java.options"],
+            Client::Go => &["rmq-go"],
+        };
+        let mut args = vec!["exec", "clients", "--"];
+        args.extend(program);
+        args.extend(command.split_whitespace());
+        // A failed command's events are on standard output too, but its reason is what matters then.
+        let text = self.namespace.kubectl(&args).with_context(|| format!("{client:?} client: {command}"))?;
+        let events: Vec<Value> = text.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+        let summary = events.last().with_context(|| format!("{command} printed nothing"))?;
+        ensure!(summary["event"] == "summary" && summary["ok"] == true, "{command}: {summary}");
+        Ok(events)
+    }
+
+    /// Runs one command and returns its summary.
+    ///
+    /// # Errors
+    /// As [`Clients::run`].
+    pub fn summary(&self, client: Client, command: &str) -> Result<Value> {
+        self.run(client, command)?.pop().context("no summary")
+    }
+}

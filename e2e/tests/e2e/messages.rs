@@ -1,0 +1,182 @@
+//! Messages through the Service, with the official clients: every body checked, every count exact, order per group checked.
+
+use anyhow::{Result, ensure};
+use gantry_e2e::clients::Client;
+
+use crate::shop::{GRPC, REMOTING, Shop};
+
+/// One kind of message: which client sends, which receives, over what.
+struct Case {
+    name: &'static str,
+    topic_type: &'static str,
+    delivery: &'static str,
+    send: (Client, &'static str),
+    receive: (Client, &'static str),
+    sent: u64,
+    received: u64,
+}
+
+const GRPC_JAVA: (Client, &str) = (Client::Java, "--protocol grpc --endpoint");
+const GRPC_GO: (Client, &str) = (Client::Go, "--protocol grpc --endpoint");
+const REMOTING_JAVA: (Client, &str) = (Client::Java, "--protocol remoting --endpoint");
+
+fn endpoint((_, protocol): (Client, &str)) -> &'static str {
+    if protocol.contains("remoting") { REMOTING } else { GRPC }
+}
+
+fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<()> {
+    let shop = Shop::ready()?;
+    let (topic, group) = (case.name, format!("{}-readers", case.name));
+    shop.topic(topic, case.topic_type)?;
+    shop.group(&group, case.delivery)?;
+    let clients = shop.clients()?;
+    let run = format!("{}-{}", case.name, std::process::id());
+    let sent = clients.summary(
+        case.send.0,
+        &format!(
+            "produce {} {} --topic {topic} --run {run} --count {} --attempts 5 {more_to_send}",
+            case.send.1,
+            endpoint(case.send),
+            case.sent
+        ),
+    )?;
+    ensure!(sent["failed"] == 0, "{sent}");
+    let got = clients.summary(
+        case.receive.0,
+        &format!(
+            "consume {} {} --topic {topic} --consumer-group {group} --run {run} --expect {} --timeout 120 --quiet --abandon {more_to_receive}",
+            case.receive.1,
+            endpoint(case.receive),
+            case.received
+        ),
+    )?;
+    ensure!(got["distinct"] == case.received && got["bad_bodies"] == 0 && got["order_violations"] == 0, "{got}");
+    println!("{}: sent {sent}\n{}: received {got}", case.name, case.name);
+    Ok(())
+}
+
+#[test]
+fn normal_messages_over_grpc_arrive() -> Result<()> {
+    let case = Case {
+        name: "normal",
+        topic_type: "Normal",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 100,
+        received: 100,
+    };
+    run(&case, "--type normal", "--mode push")
+}
+
+#[test]
+fn fifo_messages_over_grpc_arrive_in_order_of_their_group() -> Result<()> {
+    let case = Case {
+        name: "fifo",
+        topic_type: "FIFO",
+        delivery: "Ordered",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 60,
+        received: 60,
+    };
+    run(&case, "--type fifo --groups 4", "--mode push --ordered")
+}
+
+#[test]
+fn delayed_messages_over_grpc_arrive_after_their_delay() -> Result<()> {
+    let case = Case {
+        name: "delay",
+        topic_type: "Delay",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 20,
+        received: 20,
+    };
+    run(&case, "--type delay --delay-ms 5000", "--mode push")
+}
+
+#[test]
+fn committed_transactions_over_grpc_arrive_and_those_rolled_back_do_not() -> Result<()> {
+    let case = Case {
+        name: "transaction",
+        topic_type: "Transaction",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 40,
+        received: 30,
+    };
+    run(&case, "--type transaction --rollback-every 4", "--mode push")
+}
+
+#[test]
+fn normal_messages_over_remoting_arrive() -> Result<()> {
+    let case = Case {
+        name: "classic",
+        topic_type: "Normal",
+        delivery: "Concurrent",
+        send: REMOTING_JAVA,
+        receive: REMOTING_JAVA,
+        sent: 100,
+        received: 100,
+    };
+    run(&case, "--type normal", "--mode push")
+}
+
+#[test]
+fn ordered_messages_over_remoting_arrive_in_order() -> Result<()> {
+    let case = Case {
+        name: "classic-ordered",
+        topic_type: "Normal",
+        delivery: "Ordered",
+        send: REMOTING_JAVA,
+        receive: REMOTING_JAVA,
+        sent: 60,
+        received: 60,
+    };
+    run(&case, "--type ordered --groups 4", "--mode push --ordered")
+}
+
+#[test]
+fn messages_sent_over_grpc_are_received_over_remoting() -> Result<()> {
+    let case = Case {
+        name: "grpc-to-remoting",
+        topic_type: "Normal",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: REMOTING_JAVA,
+        sent: 50,
+        received: 50,
+    };
+    run(&case, "--type normal", "--mode push")
+}
+
+#[test]
+fn messages_sent_over_remoting_are_received_over_grpc() -> Result<()> {
+    let case = Case {
+        name: "remoting-to-grpc",
+        topic_type: "Normal",
+        delivery: "Concurrent",
+        send: REMOTING_JAVA,
+        receive: GRPC_JAVA,
+        sent: 50,
+        received: 50,
+    };
+    run(&case, "--type normal", "--mode push")
+}
+
+#[test]
+fn a_client_in_another_language_sends_and_receives() -> Result<()> {
+    let case = Case {
+        name: "golang",
+        topic_type: "Normal",
+        delivery: "Concurrent",
+        send: GRPC_GO,
+        receive: GRPC_GO,
+        sent: 50,
+        received: 50,
+    };
+    run(&case, "--type normal", "--mode simple")
+}

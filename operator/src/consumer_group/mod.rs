@@ -1,0 +1,171 @@
+//! Kind `ConsumerGroup`: what is particular to consumer groups. What they share with topics is in `metadata`.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::condition::Condition;
+use gantry_crds::consumer_group::{ConsumerGroup, ConsumerGroupStatus, Delivery, Retry};
+use gantry_remoting::group::{
+    CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RetryPolicy, RetryPolicyKind,
+};
+
+use crate::engine::{BrokerMetadata, EngineWrite};
+use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::pass::declared;
+
+/// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
+pub const PROXY_GROUP: &str = "CID_DefaultHeartBeatSyncerTopic";
+
+/// Consumer groups.
+pub struct ConsumerGroups;
+
+impl Kind for ConsumerGroups {
+    type Object = ConsumerGroup;
+    type Status = ConsumerGroupStatus;
+    type Config = GroupConfig;
+    type Change = GroupChange;
+
+    const NAME: &'static str = "ConsumerGroup";
+
+    fn parse(object: &ConsumerGroup) -> Declared {
+        let s = &object.spec;
+        declared(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
+    }
+
+    fn desired(object: &ConsumerGroup, current: Option<&GroupConfig>) -> GroupConfig {
+        let s = &object.spec;
+        let name = Self::parse(object).engine_name;
+        GroupConfig {
+            group_name: name.clone(),
+            consume_enable: s.enabled,
+            consume_from_min_enable: s.consume_from_min,
+            consume_broadcast_enable: s.broadcast,
+            consume_message_orderly: s.delivery == Delivery::Ordered,
+            retry_max_times: s.retry.max_attempts,
+            group_retry_policy: retry_policy(&s.retry),
+            ..current.cloned().unwrap_or_else(|| GroupConfig::new(name))
+        }
+    }
+
+    fn change(current: Option<&GroupConfig>, desired: &GroupConfig) -> Option<GroupChange> {
+        GroupChange::between(current, desired)
+    }
+
+    fn differences(current: &GroupConfig, desired: &GroupConfig) -> Vec<String> {
+        let show = |c: &GroupConfig| {
+            [
+                ("enabled", c.consume_enable.to_string()),
+                ("consumeFromMin", c.consume_from_min_enable.to_string()),
+                ("broadcast", c.consume_broadcast_enable.to_string()),
+                ("ordered", c.consume_message_orderly.to_string()),
+                ("retry.maxAttempts", c.retry_max_times.to_string()),
+                ("retry policy", format!("{:?}", c.group_retry_policy)),
+            ]
+        };
+        let pairs = show(current).into_iter().zip(show(desired));
+        pairs.filter(|(c, d)| c != d).map(|((field, c), (_, d))| format!("{field}: {c} → {d}")).collect()
+    }
+
+    fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, GroupConfig> {
+        &metadata.groups
+    }
+
+    fn upsert(broker: String, changes: Vec<GroupChange>) -> EngineWrite {
+        EngineWrite::UpsertGroups { broker, changes }
+    }
+
+    fn delete(groups: Vec<String>, masters: Vec<String>, _: Vec<String>, _: Vec<String>) -> EngineWrite {
+        EngineWrite::DeleteGroups { masters, groups, clean_offsets: true }
+    }
+
+    fn old_status(object: &ConsumerGroup) -> Option<&ConsumerGroupStatus> {
+        object.status.as_ref()
+    }
+
+    fn status(report: Report) -> ConsumerGroupStatus {
+        ConsumerGroupStatus {
+            observed_generation: report.generation,
+            conditions: report.conditions,
+            group_name: Some(report.engine_name),
+            broker_groups: report.broker_groups,
+            differences: report.differences,
+        }
+    }
+
+    fn conditions(status: &ConsumerGroupStatus) -> &[Condition] {
+        &status.conditions
+    }
+}
+
+/// The proxies' own group as it should be on every master.
+#[must_use]
+pub fn proxy_group(current: Option<&GroupConfig>) -> GroupConfig {
+    let config = current.cloned().unwrap_or_else(|| GroupConfig::new(PROXY_GROUP));
+    GroupConfig { consume_broadcast_enable: true, consume_enable: true, ..config }
+}
+
+fn retry_policy(retry: &Retry) -> RetryPolicy {
+    if let Some(e) = &retry.exponential {
+        let waits = ExponentialRetry {
+            initial: milliseconds(&e.initial),
+            max: milliseconds(&e.max),
+            multiplier: i64::from(e.multiplier),
+        };
+        return RetryPolicy {
+            kind: RetryPolicyKind::Exponential,
+            exponential_retry_policy: Some(waits),
+            customized_retry_policy: None,
+        };
+    }
+    let next: Vec<i64> = retry.intervals.iter().map(|i| milliseconds(i)).collect();
+    RetryPolicy {
+        kind: RetryPolicyKind::Customized,
+        exponential_retry_policy: None,
+        // None: the engine's own list, from 10 s to 2 h.
+        customized_retry_policy: (!next.is_empty()).then_some(CustomizedRetry { next }),
+    }
+}
+
+/// `500ms`, `10s`, `5m`, `2h` in milliseconds. The schema lets nothing else through; 0 for what is none.
+fn milliseconds(text: &str) -> i64 {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    number.parse::<i64>().unwrap_or(0).saturating_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_become_milliseconds() {
+        for (text, ms) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("2h", 7_200_000), ("", 0), ("x", 0)] {
+            assert_eq!(milliseconds(text), ms, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_object_does_not_speak_of_stays_as_the_engine_has_it() {
+        let object: ConsumerGroup = serde_json::from_value(serde_json::json!({
+            "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "ConsumerGroup", "metadata": {"name": "billing"},
+            "spec": {"clusterRef": {"name": "shop"}, "delivery": "Ordered", "retry": {"maxAttempts": 3}},
+        }))
+        .unwrap();
+        let current = GroupConfig { consume_timeout_minute: 99, ..GroupConfig::new("billing") };
+        let desired = ConsumerGroups::desired(&object, Some(&current));
+        assert_eq!(
+            (desired.consume_timeout_minute, desired.consume_message_orderly, desired.retry_max_times),
+            (99, true, 3)
+        );
+        assert_eq!(
+            ConsumerGroups::differences(&current, &desired),
+            ["broadcast: true → false", "ordered: false → true", "retry.maxAttempts: 16 → 3"]
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! What topics and consumer groups have in common: declared by an object of Kubernetes, held by every broker group, compared as a set.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use gantry_crds::condition::Condition;
+use gantry_crds::policy::ReconcilePolicy;
+use gantry_crds::topic::DeletionPolicy;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::engine::{BrokerMetadata, EngineWrite};
+
+/// Namespace and name of an object of Kubernetes.
+pub type Key = (String, String);
+
+/// One of the two kinds.
+pub trait Kind: Send + Sync + 'static {
+    /// The object that declares it.
+    type Object: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Serialize
+        + Send
+        + Sync
+        + 'static;
+    /// Its status.
+    type Status: Clone + PartialEq + Serialize + Send + Sync;
+    /// It as a broker holds it.
+    type Config: Clone + PartialEq + Debug + Send + Sync;
+    /// A change of it.
+    type Change: Clone + PartialEq + Debug + Send + Sync;
+
+    /// `Topic` or `ConsumerGroup`.
+    const NAME: &'static str;
+
+    /// Parses an object. It can't fail: the schema refuses what could not be parsed.
+    fn parse(object: &Self::Object) -> Declared;
+    /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
+    fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
+    /// What turns `current` into `desired`; `None` where they are equal.
+    fn change(current: Option<&Self::Config>, desired: &Self::Config) -> Option<Self::Change>;
+    /// Differences for people, `field: engine → declared`.
+    fn differences(current: &Self::Config, desired: &Self::Config) -> Vec<String>;
+    /// All of this kind that a broker holds.
+    fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, Self::Config>;
+    /// Creates or updates on a master.
+    fn upsert(broker: String, changes: Vec<Self::Change>) -> EngineWrite;
+    /// Deletes everywhere. `masters` and `replicas` are the brokers of the groups that hold it.
+    fn delete(
+        names: Vec<String>,
+        masters: Vec<String>,
+        replicas: Vec<String>,
+        name_servers: Vec<String>,
+    ) -> EngineWrite;
+    /// The status that the object has.
+    fn old_status(object: &Self::Object) -> Option<&Self::Status>;
+    /// A status.
+    fn status(report: Report) -> Self::Status;
+    /// The conditions of a status.
+    fn conditions(status: &Self::Status) -> &[Condition];
+}
+
+/// An object, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Declared {
+    /// Which object.
+    pub key: Key,
+    /// When it was created; the oldest of several for one name wins.
+    pub created: Option<Time>,
+    /// The cluster, as namespace and name.
+    pub cluster: Key,
+    /// Name in the engine.
+    pub engine_name: String,
+    /// Broker groups that should hold it; empty: all.
+    pub broker_groups: Vec<String>,
+    /// What becomes of it when the object is deleted.
+    pub deletion: DeletionPolicy,
+    /// Whether the object is being deleted.
+    pub deleting: bool,
+    /// Whether Gantry's finalizer is on the object.
+    pub has_finalizer: bool,
+    /// How far to go; `None`: paused.
+    pub policy: Option<ReconcilePolicy>,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+}
+
+/// What a status is made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// The three conditions.
+    pub conditions: Vec<Condition>,
+    /// Name in the engine.
+    pub engine_name: String,
+    /// Broker groups that hold it as declared.
+    pub broker_groups: Vec<String>,
+    /// Differences, where they may not be removed.
+    pub differences: Vec<String>,
+}

@@ -1,0 +1,170 @@
+//! Topics and consumer groups: the whole declared set of a cluster is compared with what its brokers hold, in a few calls, and only
+//! differences are written, in batches. So the unit of work is the cluster, not the object.
+
+pub mod kind;
+pub mod pass;
+pub mod plan;
+pub mod status;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt, stream::select_all};
+use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::context::Context;
+use crate::error::Error;
+use crate::metadata::kind::{Key, Kind};
+use crate::metadata::pass::{Objects, Work, pass};
+use crate::topic::Topics;
+
+/// Changes that come within this time of each other are one pass.
+const GATHER: Duration = Duration::from_millis(100);
+/// The whole of a pass stands under this limit.
+const TIME_LIMIT: Duration = Duration::from_secs(120);
+
+/// What is watched.
+struct Stores {
+    clusters: Store<BrokerCluster>,
+    topics: Store<Topic>,
+    groups: Store<ConsumerGroup>,
+}
+
+/// Keeps topics and consumer groups of all clusters as declared, in one namespace or in all. Never returns.
+pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
+    let (clusters, cluster_events) = watch(&ctx, namespace.as_deref(), key);
+    let (topics, topic_events) = watch(&ctx, namespace.as_deref(), |t: &Topic| Topics::parse(t).cluster);
+    let (groups, group_events) =
+        watch(&ctx, namespace.as_deref(), |g: &ConsumerGroup| crate::consumer_group::ConsumerGroups::parse(g).cluster);
+    let stores = Stores { clusters, topics, groups };
+    let mut events = select_all([cluster_events.boxed(), topic_events.boxed(), group_events.boxed()]);
+    let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
+    let mut running: BTreeSet<Key> = BTreeSet::new();
+    let mut passes: JoinSet<(Key, Option<Duration>)> = JoinSet::new();
+    loop {
+        let room = running.len() < usize::from(ctx.settings.concurrency);
+        let next = due
+            .iter()
+            .filter(|(k, _)| room && !running.contains(*k))
+            .min_by_key(|(_, at)| **at)
+            .map(|(k, at)| (k.clone(), *at));
+        tokio::select! {
+            Some(cluster) = events.next() => {
+                let at = Instant::now() + GATHER;
+                due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+            }
+            Some(done) = passes.join_next(), if !running.is_empty() => match done {
+                Ok((cluster, again)) => {
+                    running.remove(&cluster);
+                    if let Some(after) = again {
+                        let at = Instant::now() + after;
+                        due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+                    }
+                }
+                Err(error) => tracing::error!(%error, "a pass over topics and groups ended abnormally"),
+            },
+            () = tokio::time::sleep_until(next.as_ref().map_or_else(far, |n| n.1)), if next.is_some() => {
+                if let Some((cluster, _)) = next {
+                    due.remove(&cluster);
+                    running.insert(cluster.clone());
+                    let work = work(&stores, &cluster);
+                    passes.spawn(bounded(ctx.clone(), work));
+                }
+            }
+        }
+    }
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+/// Everything that names a cluster, now.
+fn work(stores: &Stores, cluster: &Key) -> Work {
+    fn of<K: Kind>(store: &Store<K::Object>, cluster: &Key) -> Objects<K>
+    where
+        <K::Object as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone,
+    {
+        store.state_filter(|o| K::parse(o).cluster == *cluster)
+    }
+    Work {
+        key: cluster.clone(),
+        cluster: stores.clusters.find(|c| key(c) == *cluster),
+        topics: of::<Topics>(&stores.topics, cluster),
+        groups: of::<crate::consumer_group::ConsumerGroups>(&stores.groups, cluster),
+    }
+}
+
+/// A pass under its time limit. `None`: there is nothing left to look at.
+async fn bounded(ctx: Arc<Context>, work: Work) -> (Key, Option<Duration>) {
+    let name = format!("metadata/{}/{}", work.key.0, work.key.1);
+    let gone = work.cluster.is_none() && work.topics.is_empty() && work.groups.is_empty();
+    if gone {
+        ctx.succeeded(&name);
+        return (work.key, None);
+    }
+    let result = match tokio::time::timeout(TIME_LIMIT, pass(&ctx, &work)).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::TimedOut(TIME_LIMIT.as_secs())),
+    };
+    let outcome = result.as_ref().map_or_else(|e| e.reason().as_str(), |_| "Succeeded");
+    ctx.metrics.reconciles.with_label_values(&["Topic", outcome]).inc();
+    let after = match result {
+        Ok(after) => {
+            ctx.succeeded(&name);
+            after
+        }
+        Err(error) => {
+            let wait = ctx.failed(&name);
+            tracing::warn!(cluster = %name, error = error.sentence(), reason = error.reason().as_str(), retry_in = wait.as_secs(), "a pass failed");
+            wait
+        }
+    };
+    (work.key, Some(after))
+}
+
+fn key(cluster: &BrokerCluster) -> Key {
+    (cluster.namespace().unwrap_or_default(), cluster.name_any())
+}
+
+/// A store of all objects of a kind, and the clusters that each change of one concerns.
+fn watch<K, F>(ctx: &Context, namespace: Option<&str>, cluster: F) -> (Store<K>, impl Stream<Item = Key> + use<K, F>)
+where
+    F: Fn(&K) -> Key + Send + 'static,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let api: Api<K> = match namespace {
+        Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
+        None => Api::all(ctx.client.clone()),
+    };
+    let (store, writer) = reflector::store();
+    let events = watcher(api, watcher::Config::default())
+        .default_backoff()
+        // Half of an object's size, and nobody reads it.
+        .modify(|o| o.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .filter_map(move |event| {
+            let key = match event {
+                Ok(object) => Some(cluster(&object)),
+                Err(error) => {
+                    tracing::warn!(%error, "a watch failed and is started again");
+                    None
+                }
+            };
+            async move { key }
+        });
+    (store, events)
+}

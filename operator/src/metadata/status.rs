@@ -1,0 +1,105 @@
+//! From a verdict to conditions. Pure.
+
+use gantry_crds::Reason;
+use gantry_crds::condition::{Condition, ConditionType, Truth, condition, keep_transition_times};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::engine::EngineError;
+use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::plan::{State, Verdict};
+
+/// The status of one object. `failure`: what became of the write, where it failed.
+#[must_use]
+pub fn status<K: Kind>(
+    declared: &Declared,
+    verdict: &Verdict,
+    failure: Option<&EngineError>,
+    old: Option<&K::Status>,
+    now: &Time,
+) -> K::Status {
+    let (ready, reason, message) = judge(verdict, failure);
+    let conditions =
+        conditions(declared.generation, ready, reason, &message, old.map(K::conditions).unwrap_or_default(), now);
+    K::status(Report {
+        generation: declared.generation,
+        conditions,
+        engine_name: verdict.engine_name.clone(),
+        broker_groups: verdict.held_by.clone(),
+        differences: if verdict.state == State::Drifted { verdict.differences.clone() } else { Vec::new() },
+    })
+}
+
+/// The status of an object whose cluster is not there, or may not be used from its namespace.
+#[must_use]
+pub fn without_cluster<K: Kind>(
+    declared: &Declared,
+    reason: Reason,
+    message: &str,
+    old: Option<&K::Status>,
+    now: &Time,
+) -> K::Status {
+    let conditions =
+        conditions(declared.generation, Truth::False, reason, message, old.map(K::conditions).unwrap_or_default(), now);
+    K::status(Report {
+        generation: declared.generation,
+        conditions,
+        engine_name: declared.engine_name.clone(),
+        broker_groups: Vec::new(),
+        differences: Vec::new(),
+    })
+}
+
+fn conditions(
+    generation: Option<i64>,
+    ready: Truth,
+    reason: Reason,
+    message: &str,
+    old: &[Condition],
+    now: &Time,
+) -> Vec<Condition> {
+    let is = |type_, truth| condition(type_, truth, reason, message, generation, now.clone());
+    let working = matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending);
+    let degraded = ready != Truth::True && !working && reason != Reason::Paused;
+    keep_transition_times(
+        old,
+        vec![
+            is(ConditionType::Ready, ready),
+            is(ConditionType::Progressing, working.into()),
+            is(ConditionType::Degraded, degraded.into()),
+        ],
+    )
+}
+
+fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, String) {
+    if let Some(error) = failure {
+        return (Truth::False, Reason::from_name(error.reason()), error.to_string());
+    }
+    let name = &verdict.engine_name;
+    match &verdict.state {
+        State::InSync => {
+            (Truth::True, Reason::InSync, format!("{name} is on {} as declared", verdict.held_by.join(", ")))
+        }
+        State::Changing => (Truth::False, Reason::Applying, verdict.differences.join("; ")),
+        State::Drifted => {
+            (Truth::False, Reason::Drifted, format!("reconcilePolicy forbids to change {name}: see status.differences"))
+        }
+        State::Paused => (Truth::Unknown, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
+        State::Conflict { with: (namespace, object) } => (
+            Truth::False,
+            Reason::Conflict,
+            format!("{namespace}/{object} is older and declares {name}: delete one of them"),
+        ),
+        State::Waiting { group, unknown } => {
+            (Truth::False, Reason::ClusterNotReady, format!("waiting for broker group {group}: {}", unknown.message))
+        }
+        State::NoSuchGroup { group } => (
+            Truth::False,
+            Reason::InvalidSpec,
+            format!("the cluster has no broker group {group}: write one of its groups or leave brokerGroups out"),
+        ),
+        State::Released | State::Deleting => {
+            (Truth::False, Reason::DeletionPending, format!("{name} is being deleted"))
+        }
+        State::NotEmpty { what } => (Truth::False, Reason::NotEmpty, format!("{name} is kept: {what}")),
+    }
+}

@@ -1,0 +1,117 @@
+//! Kind `Topic`: what is particular to topics. What they share with consumer groups is in `metadata`.
+
+use std::collections::BTreeMap;
+
+use gantry_crds::condition::Condition;
+use gantry_crds::topic::{Topic, TopicStatus};
+use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
+
+use crate::engine::{BrokerMetadata, EngineWrite};
+use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::pass::declared;
+
+/// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
+const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
+
+/// Topics.
+pub struct Topics;
+
+impl Kind for Topics {
+    type Object = Topic;
+    type Status = TopicStatus;
+    type Config = TopicConfig;
+    type Change = TopicChange;
+
+    const NAME: &'static str = "Topic";
+
+    fn parse(object: &Topic) -> Declared {
+        let s = &object.spec;
+        Declared {
+            broker_groups: s.broker_groups.clone(),
+            ..declared(object, &s.cluster_ref, s.topic_name.as_ref(), s.deletion_policy, s.reconcile_policy)
+        }
+    }
+
+    fn desired(object: &Topic, current: Option<&TopicConfig>) -> TopicConfig {
+        let s = &object.spec;
+        let queues = u32::try_from(s.queues).unwrap_or(1);
+        let kept = current.into_iter().flat_map(|c| &c.attributes).filter(|(k, _)| FIXED.contains(&k.as_str()));
+        let mut attributes: BTreeMap<String, String> = kept.map(|(k, v)| (k.clone(), v.clone())).collect();
+        attributes.extend(s.attributes.iter().map(|(k, v)| (k.clone(), v.0.clone())));
+        attributes.insert(MESSAGE_TYPE.into(), s.type_.message_type().into());
+        TopicConfig {
+            topic_name: Self::parse(object).engine_name,
+            read_queue_nums: queues,
+            write_queue_nums: queues,
+            perm: u32::try_from(s.permission.bits()).unwrap_or(6),
+            topic_sys_flag: current.map_or(0, |c| c.topic_sys_flag),
+            order: current.is_some_and(|c| c.order),
+            attributes,
+        }
+    }
+
+    fn change(current: Option<&TopicConfig>, desired: &TopicConfig) -> Option<TopicChange> {
+        TopicChange::between(current, desired)
+    }
+
+    fn differences(current: &TopicConfig, desired: &TopicConfig) -> Vec<String> {
+        let fields = [
+            ("queues (read)", current.read_queue_nums, desired.read_queue_nums),
+            ("queues (write)", current.write_queue_nums, desired.write_queue_nums),
+            ("permission", current.perm, desired.perm),
+        ];
+        let mut found: Vec<String> =
+            fields.iter().filter(|(_, c, d)| c != d).map(|(field, c, d)| format!("{field}: {c} → {d}")).collect();
+        found.extend(attribute_differences(&current.attributes, &desired.attributes));
+        found
+    }
+
+    fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, TopicConfig> {
+        &metadata.topics
+    }
+
+    fn upsert(broker: String, changes: Vec<TopicChange>) -> EngineWrite {
+        EngineWrite::UpsertTopics { broker, changes }
+    }
+
+    fn delete(
+        topics: Vec<String>,
+        masters: Vec<String>,
+        replicas: Vec<String>,
+        name_servers: Vec<String>,
+    ) -> EngineWrite {
+        EngineWrite::DeleteTopics { masters, replicas, name_servers, topics }
+    }
+
+    fn old_status(object: &Topic) -> Option<&TopicStatus> {
+        object.status.as_ref()
+    }
+
+    fn status(report: Report) -> TopicStatus {
+        TopicStatus {
+            observed_generation: report.generation,
+            conditions: report.conditions,
+            topic_name: Some(report.engine_name),
+            broker_groups: report.broker_groups,
+            differences: report.differences,
+        }
+    }
+
+    fn conditions(status: &TopicStatus) -> &[Condition] {
+        &status.conditions
+    }
+}
+
+/// Differences of two sets of attributes, for people.
+pub(crate) fn attribute_differences(
+    current: &BTreeMap<String, String>,
+    desired: &BTreeMap<String, String>,
+) -> Vec<String> {
+    let names: std::collections::BTreeSet<_> = current.keys().chain(desired.keys()).collect();
+    let show = |v: Option<&String>| v.map_or_else(|| "none".to_owned(), Clone::clone);
+    names
+        .into_iter()
+        .filter(|n| current.get(*n) != desired.get(*n))
+        .map(|n| format!("{n}: {} → {}", show(current.get(n)), show(desired.get(n))))
+        .collect()
+}

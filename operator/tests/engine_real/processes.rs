@@ -1,0 +1,186 @@
+//! The engine's own processes on one machine: jars from Maven by broker-image/pom.xml, loopback only.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Small heaps that were found to work; the broker's wheel of timers alone takes 39 MB of heap and 77 MB outside.
+const NAME_SERVER: (&str, [&str; 2]) =
+    ("org.apache.rocketmq.namesrv.NamesrvStartup", ["-Xmx32m", "-XX:MaxDirectMemorySize=32m"]);
+const CONTROLLER: (&str, [&str; 2]) =
+    ("org.apache.rocketmq.controller.ControllerStartup", ["-Xmx40m", "-XX:MaxDirectMemorySize=32m"]);
+const BROKER: (&str, [&str; 2]) =
+    ("org.apache.rocketmq.broker.BrokerStartup", ["-Xmx128m", "-XX:MaxDirectMemorySize=128m"]);
+
+const JVM: [&str; 5] = [
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xss256k",
+    "-Dio.netty.allocator.numDirectArenas=1",
+    "-Dio.netty.allocator.numHeapArenas=1",
+];
+
+const LOGBACK: &str = r#"<configuration>
+  <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender"><encoder><pattern>%d %p %logger{20} - %m%n</pattern></encoder></appender>
+  <root level="WARN"><appender-ref ref="STDOUT"/></root>
+</configuration>
+"#;
+
+/// The folder with the engine's jars, filled by Maven when it is empty.
+pub fn jars() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = root.join("target/engine-jars");
+    let done = folder.join(".complete");
+    if !done.exists() {
+        println!("resolving the engine's jars with Maven …");
+        let status = Command::new("mvn")
+            .args(["-q", "-B", "-f"])
+            .arg(root.join("broker-image/pom.xml"))
+            .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
+            .arg(format!("-DoutputDirectory={}", folder.display()))
+            .status()
+            .expect("mvn is needed to resolve the engine's jars");
+        assert!(status.success(), "mvn failed");
+        fs::write(done, "").unwrap();
+    }
+    folder.canonicalize().unwrap()
+}
+
+/// Processes and their files; gone with it.
+pub struct Machine {
+    jars: PathBuf,
+    folder: PathBuf,
+    running: Vec<(String, Child)>,
+}
+
+impl Machine {
+    pub fn new(jars: PathBuf) -> Self {
+        let folder = std::env::temp_dir().join(format!("gantry-engine-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("logback.xml"), LOGBACK).unwrap();
+        Machine { jars, folder, running: Vec::new() }
+    }
+
+    /// A free port with a free neighbour, for a broker's replication, on loopback.
+    pub fn port() -> u16 {
+        loop {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = listener.local_addr().unwrap().port();
+            if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+                return port;
+            }
+        }
+    }
+
+    pub fn name_server(&mut self, name: &str, port: u16) {
+        let store = self.store(name);
+        let config = format!(
+            "listenPort={port}\nbindAddress=127.0.0.1\nkvConfigPath={store}/kv.json\nconfigStorePath={store}/own.properties\n"
+        );
+        self.start(name, NAME_SERVER, &config);
+    }
+
+    pub fn controller(&mut self, name: &str, id: usize, ports: &[u16]) {
+        let store = self.store(name);
+        let peers: Vec<String> = ports.iter().enumerate().map(|(id, port)| format!("n{id}-127.0.0.1:{port}")).collect();
+        let config = format!(
+            "controllerDLegerGroup=shop\ncontrollerDLegerPeers={}\ncontrollerDLegerSelfId=n{id}\ncontrollerStorePath={store}\n\
+             configStorePath={store}/own.properties\nmappedFileSize=1048576\nbindAddress=127.0.0.1\n",
+            peers.join(";")
+        );
+        self.start(name, CONTROLLER, &config);
+    }
+
+    pub fn broker(&mut self, name: &str, port: u16, name_server: u16, controllers: &[u16]) {
+        let store = self.store(name);
+        let controllers: Vec<String> = controllers.iter().map(|port| format!("127.0.0.1:{port}")).collect();
+        let config = format!(
+            "brokerClusterName=shop\nbrokerName=shop-broker-0\nbrokerIP1=127.0.0.1\nbrokerIP2=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={port}\n\
+             haListenPort={}\nnamesrvAddr=127.0.0.1:{name_server}\nenableControllerMode=true\ncontrollerAddr={}\nallAckInSyncStateSet=true\n\
+             storePathRootDir={store}\nstorePathEpochFile={store}/epochFileCheckpoint\nstorePathBrokerIdentity={store}/brokerIdentity\n\
+             mappedFileSizeCommitLog=16777216\nmappedFileSizeConsumeQueue=60000\nmappedFileSizeTimerLog=1048576\nmaxIndexNum=40000\n\
+             maxHashSlotNum=10000\ncompactionMappedFileSize=10485760\nmaxOffsetMapSize=1048576\nautoCreateTopicEnable=false\n\
+             autoCreateSubscriptionGroup=false\ntimerFlushIntervalMs=10000\n",
+            port + 1,
+            controllers.join(";")
+        );
+        self.start(name, BROKER, &config);
+    }
+
+    fn store(&self, name: &str) -> String {
+        let store = self.folder.join(name);
+        fs::create_dir_all(&store).unwrap();
+        store.display().to_string()
+    }
+
+    fn start(&mut self, name: &str, (class, memory): (&str, [&str; 2]), config: &str) {
+        let file = self.folder.join(format!("{name}.conf"));
+        fs::write(&file, config).unwrap();
+        let mut log =
+            fs::OpenOptions::new().create(true).append(true).open(self.folder.join(format!("{name}.log"))).unwrap();
+        writeln!(log, "--- start").unwrap();
+        let folder = self.folder.display();
+        let child = Command::new("java")
+            .args(memory)
+            .args(JVM)
+            .arg(format!("-Drmq.logback.configurationFile={folder}/logback.xml"))
+            .arg(format!("-Drocketmq.home.dir={folder}"))
+            .arg(format!("-Duser.home={folder}"))
+            .args(["-cp", &format!("{}/*", self.jars.display()), class, "-c"])
+            .arg(file)
+            .env("MALLOC_ARENA_MAX", "1")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .expect("java is needed to run the engine");
+        self.running.push((name.to_owned(), child));
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self, name: &str) {
+        let at = self.running.iter().position(|(running, _)| running == name).unwrap();
+        let (_, mut child) = self.running.remove(at);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub fn signal(&self, name: &str, signal: &str) {
+        let (_, child) = self.running.iter().find(|(running, _)| running == name).unwrap();
+        let status = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    pub fn lose_disk(&self, name: &str) {
+        fs::remove_dir_all(self.folder.join(name)).unwrap();
+    }
+
+    /// The end of every process's log, for a test that failed.
+    fn logs(&self) {
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.extension().is_some_and(|extension| extension == "log") {
+                let text = fs::read_to_string(&path).unwrap_or_default();
+                let lines: Vec<&str> = text.lines().collect();
+                let from = lines.len().saturating_sub(15);
+                println!("=== {}\n{}", path.display(), lines[from..].join("\n"));
+            }
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.logs();
+        }
+        for (_, child) in &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}

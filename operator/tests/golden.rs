@@ -1,0 +1,271 @@
+//! What Gantry would do, and what it would report, in every situation that matters: `golden/<case>.yaml` holds the situation,
+//! `<case>.plan.yaml` and `<case>.status.yaml` what comes of it. `UPDATE=1 cargo test -p gantry-operator --test golden` writes them anew.
+//!
+//! A situation is a `cluster` (a BrokerCluster, `ns` and a uid are added) and a `world`:
+//!
+//! - `settled`: a spec; the world is as it is when all of that spec serves. Without it nothing is there yet. `same`: the cluster's own spec.
+//! - `written`: the cluster's own children were then written, and no pod restarted yet.
+//! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
+//!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
+//! - `old`: the status that the object had.
+//!
+//! `show: resources` adds the children themselves to the plan.
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry::broker_cluster::parse::{Cluster, parse};
+use gantry::broker_cluster::plan::{self, Plan};
+use gantry::broker_cluster::resources::Resources;
+use gantry::broker_cluster::status::{self, Outcome};
+use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::child::ChildKind;
+use gantry::error::Error;
+use gantry_crds::BrokerClusterStatus;
+use gantry_crds::condition::Reason;
+use kube::ResourceExt;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use support::operator::{at, pass, settle};
+use support::world::World;
+use support::{golden, merge, object_of, parsed, settings};
+
+/// Time of every status.
+const NOW: u64 = 0;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Situation {
+    cluster: Value,
+    #[serde(default)]
+    world: Seen,
+    #[serde(default)]
+    show: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Seen {
+    settled: Option<Value>,
+    written: bool,
+    live: BTreeMap<String, Value>,
+    pods: BTreeMap<String, Value>,
+    engine: Value,
+    old: Option<BrokerClusterStatus>,
+    failure: Option<String>,
+}
+
+macro_rules! goldens {
+    ($($name:ident,)+) => {
+        const CASES: &[&str] = &[$(stringify!($name),)+];
+        $(#[test] fn $name() { compare(stringify!($name)); })+
+    };
+}
+
+goldens! {
+    an_empty_spec_is_one_of_each,
+    a_production_cluster_has_three_copies_of_each_message,
+    everything_that_can_be_set_arrives_where_it_belongs,
+    a_settled_cluster_needs_nothing,
+    a_changed_broker_key_touches_brokers_only,
+    a_changed_proxy_key_touches_proxies_only,
+    a_changed_label_of_brokers_rolls_brokers_only,
+    a_new_version_rolls_name_servers_first,
+    a_replica_goes_before_the_master,
+    a_roll_goes_on_with_the_next_replica,
+    a_master_goes_last_and_hands_over_first,
+    a_master_that_handed_over_goes,
+    a_single_replica_goes_without_handing_over,
+    a_group_without_a_master_is_left_alone,
+    a_roll_waits_for_a_replica_that_is_not_in_sync,
+    a_roll_waits_for_another_pod_of_the_group,
+    a_roll_waits_for_another_group,
+    a_roll_waits_for_an_engine_that_does_not_answer,
+    a_roll_waits_until_every_name_server_lists_the_master,
+    a_controller_waits_for_its_majority,
+    a_broken_pod_is_replaced_although_others_are_not_well,
+    a_group_that_is_declared_away_stays,
+    fewer_replicas_are_not_taken,
+    another_number_of_controllers_is_not_taken,
+    another_volume_size_is_not_taken,
+    a_name_that_is_taken_is_left_alone,
+    an_old_config_stays_while_a_pod_mounts_it,
+    an_endpoint_that_is_renamed_gets_a_new_service,
+    a_cluster_grows_by_a_group_and_by_replicas,
+    autoscaling_is_left_the_number_of_proxies,
+    a_cluster_in_plan_mode_shows_what_would_be_done,
+    a_paused_cluster_says_so,
+    a_spec_that_cannot_be_keeps_the_last_status,
+    a_cluster_without_a_controller_leader_is_not_ready,
+    a_cluster_whose_engine_does_not_answer_is_unknown,
+    a_cluster_without_proxies_is_not_ready,
+    a_cluster_with_a_replica_missing_serves_degraded,
+    a_cluster_with_too_few_in_sync_is_not_ready,
+    a_pod_that_cannot_start_is_named_with_its_trouble,
+    a_write_that_failed_is_reported,
+}
+
+#[test]
+fn every_situation_has_a_test() {
+    let files: BTreeSet<String> =
+        std::fs::read_dir(golden::folder()).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
+    let of = |suffix: &str| CASES.iter().map(|c| format!("{c}{suffix}")).collect::<BTreeSet<_>>();
+    let known = &(&of(".yaml") | &of(".plan.yaml")) | &of(".status.yaml");
+    let strangers: Vec<_> = files.difference(&known).collect();
+    assert!(strangers.is_empty(), "no test is for {strangers:?}");
+}
+
+fn compare(case: &str) {
+    let text = std::fs::read_to_string(golden::folder().join(format!("{case}.yaml"))).expect("the situation");
+    let situation: Situation = serde_yaml::from_str(&text).expect("the situation can be read");
+    let mut object = object_of(situation.cluster.clone());
+    object.status = situation.world.old.clone();
+    let (plan, status) = match parse(&object, &settings()) {
+        Err(error) => {
+            let error = Error::from(error);
+            (None, status::of_failure(&object, error.reason(), &error.sentence(), at(NOW)))
+        }
+        Ok(cluster) => {
+            let observed = observed(&situation, &cluster);
+            let plan = plan::plan(&cluster, &observed).expect("a plan");
+            let failure = situation.world.failure.clone().map(|message| (Reason::ApplyFailed, message));
+            let outcome = Outcome { plan: &plan, failure };
+            let old = object.status.clone().unwrap_or_default();
+            let status = status::status(&cluster, &observed, &outcome, &old, &at(NOW));
+            (Some(plan), status)
+        }
+    };
+    let mut differences = Vec::new();
+    if let Some(plan) = plan {
+        let yaml = shown(&plan, situation.show.as_deref() == Some("resources"));
+        differences.extend(golden::difference(&format!("{case}.plan.yaml"), &yaml));
+    }
+    let yaml = serde_yaml::to_string(&status).unwrap();
+    differences.extend(golden::difference(&format!("{case}.status.yaml"), &yaml));
+    assert!(differences.is_empty(), "{}\nUPDATE=1 accepts this.", differences.join("\n"));
+}
+
+/// The plan as YAML; the children only where they are asked for, they are the same in most cases.
+fn shown(plan: &Plan, resources: bool) -> String {
+    let mut value = serde_json::to_value(plan).unwrap();
+    if let Some(plan) = value.as_object_mut().filter(|_| !resources) {
+        plan.remove("resources");
+    }
+    serde_yaml::to_string(&value).unwrap()
+}
+
+/// What the operator sees in a situation.
+fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
+    let Some(spec) = &situation.world.settled else { return Observed::default() };
+    let mut manifest = situation.cluster.clone();
+    if spec != "same" {
+        manifest["spec"] = spec.clone();
+    }
+    manifest["metadata"]["annotations"] = Value::Null;
+    manifest["spec"]["reconcilePolicy"] = json!("Apply");
+    let mut settled = object_of(manifest);
+    let mut world = World::new(&parsed(&settled));
+    settle(&mut world, &mut settled, 300).expect("the world settles");
+    if situation.world.written {
+        let mut object = object_of(situation.cluster.clone());
+        let writes = pass(&mut world, &mut object, None).plan.writes.len();
+        assert!(writes > 0, "the cluster's own children are those of the settled spec");
+        world.run_controllers();
+    }
+    patched(world.observe(cluster), &situation.world)
+}
+
+fn patched(mut observed: Observed, seen: &Seen) -> Observed {
+    let revisions: BTreeMap<String, String> = observed
+        .live
+        .stateful_sets
+        .iter()
+        .filter_map(|s| Some((s.name_any(), s.status.as_ref()?.update_revision.clone()?)))
+        .collect();
+    let mut pods: BTreeMap<String, Value> =
+        observed.pods.iter().map(|p| (p.name.clone(), serde_json::to_value(p).unwrap())).collect();
+    for (pattern, patch) in &seen.pods {
+        let matches = |name: &str| pattern.strip_suffix('*').map_or(name == pattern, |start| name.starts_with(start));
+        let names: Vec<String> = pods.keys().filter(|name| matches(name)).cloned().collect();
+        assert!(!names.is_empty(), "there is no pod {pattern}");
+        for name in names {
+            if patch.is_null() {
+                pods.remove(&name);
+            } else if let Some(pod) = pods.get_mut(&name) {
+                merge(pod, patch);
+                if pod["revision"] == "$current" {
+                    pod["revision"] = json!(revisions[pod["set"].as_str().unwrap_or_default()]);
+                }
+            }
+        }
+    }
+    observed.pods = pods.into_values().map(|p| serde_json::from_value::<PodFact>(p).expect("a pod")).collect();
+    if !seen.engine.is_null() {
+        let mut view = serde_json::to_value(&observed.engine).unwrap();
+        merge(&mut view, &seen.engine);
+        put_nulls(&mut view);
+        observed.engine = serde_json::from_value::<EngineView>(view).expect("a view of the engine");
+    }
+    observed.live = patched_objects(&observed.live, &seen.live);
+    observed
+}
+
+/// A merge patch can't set `null`: `$null` stands for it.
+fn put_nulls(value: &mut Value) {
+    match value {
+        Value::String(text) if text == "$null" => *value = Value::Null,
+        Value::Object(fields) => fields.values_mut().for_each(put_nulls),
+        Value::Array(items) => items.iter_mut().for_each(put_nulls),
+        _ => {}
+    }
+}
+
+/// Children with patches by `Kind/name`; `null` takes one away.
+fn patched_objects(live: &Resources, patches: &BTreeMap<String, Value>) -> Resources {
+    if patches.is_empty() {
+        return live.clone();
+    }
+    let mut left: BTreeSet<&String> = patches.keys().collect();
+    let mut all = Resources::default();
+    for (kind, object) in objects(live) {
+        let key = format!("{}/{}", kind.as_str(), object["metadata"]["name"].as_str().unwrap_or_default());
+        let patch = patches.get_key_value(&key);
+        left.retain(|k| **k != key);
+        match patch {
+            Some((_, Value::Null)) => {}
+            Some((_, patch)) => {
+                let mut object = object;
+                merge(&mut object, patch);
+                all.insert(kind, object).unwrap();
+            }
+            None => all.insert(kind, object).unwrap(),
+        }
+    }
+    assert!(left.is_empty(), "there is no {left:?}");
+    all
+}
+
+/// Every object with its kind.
+fn objects(resources: &Resources) -> Vec<(ChildKind, Value)> {
+    let Resources {
+        service_accounts,
+        config_maps,
+        services,
+        pod_disruption_budgets,
+        stateful_sets,
+        deployments,
+        horizontal_pod_autoscalers,
+    } = resources;
+    fn of<K: serde::Serialize>(kind: ChildKind, all: &[K]) -> impl Iterator<Item = (ChildKind, Value)> + '_ {
+        all.iter().map(move |o| (kind, serde_json::to_value(o).unwrap()))
+    }
+    of(ChildKind::ServiceAccount, service_accounts)
+        .chain(of(ChildKind::ConfigMap, config_maps))
+        .chain(of(ChildKind::Service, services))
+        .chain(of(ChildKind::PodDisruptionBudget, pod_disruption_budgets))
+        .chain(of(ChildKind::StatefulSet, stateful_sets))
+        .chain(of(ChildKind::Deployment, deployments))
+        .chain(of(ChildKind::HorizontalPodAutoscaler, horizontal_pod_autoscalers))
+        .collect()
+}

@@ -1,0 +1,173 @@
+//! Gantry in a fake world: API objects, controllers, pods and RocketMQ itself, tick by tick, while processes are killed, the operator among them, objects
+//! are edited by hand and specs change. What must hold is checked at every tick.
+//!
+//! A schedule that fails prints its transcript and how to run it alone: `SEED=17 cargo test -p gantry-operator --test simulation any_schedule`.
+
+mod support;
+
+use std::fmt::Write as _;
+
+use gantry::child::ChildKind;
+use gantry_crds::BrokerCluster;
+use serde_json::{Value, json};
+use support::operator::{condition, pass, settle};
+use support::oracle::Oracle;
+use support::schedule::Schedule;
+use support::world::World;
+use support::{object, parsed};
+
+/// Seeds that run always; as many as take some seconds.
+const SEEDS: u64 = 300;
+
+fn three_copies() -> Value {
+    json!({"brokers": {"groups": 2, "replicas": 3}, "controllers": {"replicas": 3}, "proxies": {"replicas": 2}})
+}
+
+fn world_of(spec: Value) -> (World, BrokerCluster) {
+    let object = object("shop", spec);
+    (World::new(&parsed(&object)), object)
+}
+
+/// Everything on the API server that Gantry decides, to compare two worlds: no uids, no versions, no stamps of time.
+fn declared(world: &World) -> Vec<String> {
+    let objects =
+        world.api.all().map(|((kind, name), object)| format!("{kind:?}/{name} {} {}", object["spec"], object["data"]));
+    objects.collect()
+}
+
+#[test]
+fn a_cluster_comes_up_and_then_nothing_is_written_any_more() {
+    let (mut world, mut object) = world_of(three_copies());
+    let ticks = settle(&mut world, &mut object, 120).unwrap();
+    assert!(ticks < 90, "it took {ticks} s");
+    let (version, status) = (world.api.version(), object.status.clone());
+    for _ in 0..300 {
+        world.tick();
+        assert!(pass(&mut world, &mut object, None).idle());
+    }
+    assert_eq!((world.api.version(), object.status), (version, status));
+}
+
+#[test]
+fn an_operator_that_is_killed_before_any_write_of_a_creation_still_finishes_it() {
+    let (mut world, mut object) = world_of(three_copies());
+    settle(&mut world, &mut object, 300).unwrap();
+    let wanted = declared(&world);
+    let (mut fresh, mut object) = world_of(three_copies());
+    let writes = pass(&mut fresh, &mut object, None).done;
+    assert!(writes > 20, "{writes}");
+    for k in 0..writes {
+        let (mut world, mut object) = world_of(three_copies());
+        assert!(pass(&mut world, &mut object, Some(k)).killed);
+        settle(&mut world, &mut object, 300).unwrap_or_else(|e| panic!("killed after {k} writes: {e}"));
+        assert_eq!(declared(&world), wanted, "killed after {k} writes");
+    }
+}
+
+#[test]
+fn an_operator_that_is_killed_after_every_single_write_still_creates_a_cluster() {
+    let (mut world, mut object) = world_of(three_copies());
+    while pass(&mut world, &mut object, Some(1)).killed {
+        world.tick();
+    }
+    settle(&mut world, &mut object, 300).unwrap();
+}
+
+/// Every write and step of a change of everything, rolls included.
+#[test]
+fn an_operator_that_is_killed_before_any_write_of_an_upgrade_still_finishes_it() {
+    let before = json!({"brokers": {"replicas": 2}, "controllers": {"replicas": 1}, "nameServers": {"replicas": 1}});
+    let after = json!({
+        "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "config": {"fileReservedTime": "48"}}, "controllers": {"replicas": 1},
+        "nameServers": {"replicas": 1}, "endpoints": [{"name": "private"}],
+    });
+    let (mut wanted, mut total) = (None, 1);
+    let mut k = 0;
+    while k < total {
+        let (mut world, mut object) = world_of(before.clone());
+        settle(&mut world, &mut object, 300).unwrap();
+        object.spec = support::object("shop", after.clone()).spec;
+        object.metadata.generation = Some(2);
+        let done = killed_once(&mut world, &mut object, if wanted.is_some() { k } else { usize::MAX });
+        let found = declared(&world);
+        match &wanted {
+            None => {
+                // The first run is not killed at all: it says how many writes there are.
+                (wanted, total) = (Some(found), done);
+                assert!(total > 20, "{total}");
+            }
+            Some(wanted) => {
+                assert_eq!(&found, wanted, "killed after {k} writes");
+                k += 1;
+            }
+        }
+    }
+}
+
+/// Passes until all is settled, one of them killed before write number `k`. The number of writes and steps that were made.
+fn killed_once(world: &mut World, object: &mut BrokerCluster, k: usize) -> usize {
+    let mut oracle = Oracle::default();
+    let (mut done, mut quiet, began) = (0, 0, world.now);
+    while quiet < 10 {
+        assert!(world.now < began + 900, "killed after {k} writes it does not settle: {:#?}", object.status);
+        world.tick();
+        let left = k.checked_sub(done);
+        let pass = oracle.watched_pass(world, object, left).unwrap_or_else(|e| panic!("killed after {k} writes: {e}"));
+        done += pass.done;
+        let settled = condition(&object.status.clone().unwrap_or_default(), "Ready") == "True AsDeclared";
+        quiet = if pass.idle() && settled && pass.plan.outdated.is_empty() { quiet + 1 } else { 0 };
+    }
+    done
+}
+
+#[test]
+fn any_schedule_of_faults_and_edits_ends_well_and_breaks_nothing_on_the_way() {
+    let alone: Option<u64> = std::env::var("SEED").ok().map(|s| s.parse().expect("SEED is a number"));
+    let seeds: Vec<u64> = alone.map_or_else(|| (0..SEEDS).collect(), |seed| vec![seed]);
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let chunks: Vec<Vec<u64>> =
+            (0..workers).map(|w| seeds.iter().copied().skip(w).step_by(workers).collect()).collect();
+        let threads: Vec<_> = chunks
+            .into_iter()
+            .map(|seeds| scope.spawn(move || seeds.into_iter().filter_map(failure).collect::<Vec<String>>()))
+            .collect();
+        threads.into_iter().flat_map(|t| t.join().expect("a schedule does not panic")).collect()
+    });
+    let mut text = String::new();
+    for failure in failures.iter().take(1) {
+        writeln!(text, "{failure}").unwrap();
+    }
+    assert!(failures.is_empty(), "{} of {} schedules failed, the first one:\n{text}", failures.len(), seeds.len());
+}
+
+/// The transcript of a schedule, where it fails.
+fn failure(seed: u64) -> Option<String> {
+    let mut schedule = Schedule::new(seed);
+    let error = schedule.run().err()?;
+    Some(format!(
+        "{}\n{error}\nRun it alone: SEED={seed} cargo test -p gantry-operator --test simulation any_schedule",
+        schedule.transcript()
+    ))
+}
+
+#[test]
+fn a_child_that_is_deleted_or_edited_by_hand_is_put_right_by_the_next_pass() {
+    let (mut world, mut object) = world_of(three_copies());
+    settle(&mut world, &mut object, 300).unwrap();
+    let wanted = declared(&world);
+    let all: Vec<(ChildKind, String)> = world.api.all().map(|(key, _)| key.clone()).collect();
+    for (kind, name) in &all {
+        world.api.delete(*kind, name, None).unwrap();
+        let pass = pass(&mut world, &mut object, None);
+        assert!(pass.failure.is_none(), "{kind:?}/{name} deleted: {:?}", pass.failure);
+        assert_eq!(declared(&world), wanted, "{kind:?}/{name} deleted");
+    }
+    for (kind, name) in &all {
+        world.api.edit(*kind, name, |o| o["metadata"]["labels"] = json!({"mine": "now"}));
+        pass(&mut world, &mut object, None);
+        let labels = &world.api.get(*kind, name).expect("it is there")["metadata"]["labels"];
+        assert_eq!(labels["app.kubernetes.io/managed-by"], "gantry", "{kind:?}/{name} {labels}");
+    }
+    settle(&mut world, &mut object, 300).unwrap();
+}

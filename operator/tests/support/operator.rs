@@ -1,0 +1,122 @@
+//! An operator without a client: the passes of broker_cluster/mod.rs over a [`World`].
+
+use gantry::broker_cluster::parse::{self, Cluster, Mode};
+use gantry::broker_cluster::plan::{self, Plan};
+use gantry::broker_cluster::status::{self, Outcome};
+use gantry::broker_cluster::view::Observed;
+use gantry_crds::condition::Reason;
+use gantry_crds::{BrokerCluster, BrokerClusterStatus};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+
+use super::settings;
+use super::world::World;
+
+/// What one pass did.
+pub struct Pass {
+    /// The parsed spec.
+    pub cluster: Cluster,
+    /// What was seen at its beginning.
+    pub observed: Observed,
+    /// What was to be done.
+    pub plan: Plan,
+    /// How many writes and steps were made.
+    pub done: usize,
+    /// The process ended before the next write.
+    pub killed: bool,
+    /// Why it stopped.
+    pub failure: Option<(Reason, String)>,
+    /// The status was written.
+    pub published: bool,
+}
+
+impl Pass {
+    /// Nothing was written.
+    pub fn idle(&self) -> bool {
+        self.done == 0 && !self.published && !self.killed
+    }
+}
+
+/// One pass over the cluster. It ends, as if killed, before write number `writes_left`.
+pub fn pass(world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Pass {
+    let cluster = parse::parse(object, &settings()).expect("a spec that can be");
+    let observed = world.observe(&cluster);
+    let plan = plan::plan(&cluster, &observed).expect("children can be written as JSON");
+    let mut pass = Pass { cluster, observed, plan, done: 0, killed: false, failure: None, published: false };
+    if pass.cluster.mode == Mode::Apply {
+        apply(world, &mut pass, writes_left);
+    }
+    if !pass.killed {
+        publish(world, object, &mut pass);
+    }
+    pass
+}
+
+fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
+    let killed = |done: usize| writes_left.is_some_and(|left| done >= left);
+    for write in &pass.plan.writes {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        if let Err(failure) = world.write(write, &pass.cluster.owner.uid) {
+            pass.failure = Some(failure);
+            return;
+        }
+        pass.done += 1;
+    }
+    let Some(step) = &pass.plan.step else { return };
+    if killed(pass.done) {
+        pass.killed = true;
+        return;
+    }
+    match world.take(step, &pass.cluster) {
+        Ok(()) => pass.done += 1,
+        Err(failure) => pass.failure = Some(failure),
+    }
+}
+
+fn publish(world: &World, object: &mut BrokerCluster, pass: &mut Pass) {
+    let old = object.status.clone().unwrap_or_default();
+    let outcome = Outcome { plan: &pass.plan, failure: pass.failure.clone() };
+    let new = status::status(&pass.cluster, &pass.observed, &outcome, &old, &at(world.now));
+    if object.status.as_ref() != Some(&new) {
+        object.status = Some(new);
+        pass.published = true;
+    }
+}
+
+/// The time that conditions get at a tick.
+pub fn at(tick: u64) -> Time {
+    Time(Timestamp::from_second(1_800_000_000 + i64::try_from(tick).unwrap()).unwrap())
+}
+
+/// The condition's status and reason, e.g. `True AsDeclared`.
+pub fn condition(status: &BrokerClusterStatus, type_: &str) -> String {
+    let condition = status.conditions.iter().find(|c| c.type_ == type_);
+    condition.map(|c| format!("{} {}", c.status, c.reason)).unwrap_or_default()
+}
+
+/// Ticks and passes until nothing is left to do, at most `limit`. The number of ticks that it took.
+///
+/// # Errors
+/// Where it does not settle: what was last to be done.
+pub fn settle(world: &mut World, object: &mut BrokerCluster, limit: u64) -> Result<u64, String> {
+    let (began, mut quiet) = (world.now, 0);
+    let mut last = String::new();
+    while world.now < began + limit {
+        world.tick();
+        let pass = pass(world, object, None);
+        let status = object.status.clone().unwrap_or_default();
+        let settled = pass.idle() && condition(&status, "Ready") == "True AsDeclared" && pass.plan.outdated.is_empty();
+        quiet = if settled { quiet + 1 } else { 0 };
+        if quiet >= 5 {
+            return Ok(world.now - began);
+        }
+        last = format!(
+            "writes {:?} step {:?} holds {:?} outdated {:?} failure {:?} conditions {:#?}",
+            pass.plan.writes, pass.plan.step, pass.plan.holds, pass.plan.outdated, pass.failure, status.conditions
+        );
+    }
+    Err(format!("not settled after {limit} ticks: {last}"))
+}

@@ -1,0 +1,163 @@
+//! What must hold at every tick, judged from the world as it is and not from what the operator sees of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry::broker_cluster::parse::{Cluster, Mode};
+use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::safety::{Consent, may_restart};
+use gantry::broker_cluster::view::Observed;
+use gantry::engine::GroupFacts;
+use gantry_crds::BrokerCluster;
+use gantry_crds::names::Component;
+
+use super::operator::{Pass, condition, pass};
+use super::world::World;
+
+/// Ticks for which nobody can know that a process hangs or is cut off: until probes and heartbeats have failed.
+const UNNOTICED: u64 = 12;
+
+/// Remembers what the operator did, and complains.
+#[derive(Default)]
+pub struct Oracle {
+    /// The pod that was restarted last, until its successor is ready: name and old uid.
+    in_flight: Option<(String, String)>,
+    /// Broker pods that were stopped by the operator and are not back in the sync state set, with their old uids.
+    down: BTreeMap<String, String>,
+    /// Since when a group has had no master that serves.
+    unled: BTreeMap<String, u64>,
+    /// Restarts and elections, for statistics.
+    pub steps: usize,
+}
+
+impl Oracle {
+    /// A pass whose step and status are judged.
+    ///
+    /// # Errors
+    /// What should not be.
+    pub fn watched_pass(
+        &mut self,
+        world: &mut World,
+        object: &mut BrokerCluster,
+        writes_left: Option<usize>,
+    ) -> Result<Pass, String> {
+        self.note(world);
+        let before = Before::of(world);
+        let pass = pass(world, object, writes_left);
+        let step = pass.plan.step.clone().filter(|_| {
+            pass.cluster.mode == Mode::Apply && pass.done == pass.plan.writes.len() + 1 && pass.failure.is_none()
+        });
+        if let Some(step) = step {
+            self.steps += 1;
+            self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
+            if let Step::Restart { pod, uid, component } = step {
+                self.in_flight = Some((pod.clone(), uid.clone()));
+                if component == Component::Broker {
+                    self.down.insert(pod, uid);
+                }
+            }
+        }
+        if !pass.killed {
+            self.judge_status(world, object, &pass)?;
+        }
+        Ok(pass)
+    }
+
+    /// Looks at what became of the last restarts.
+    fn note(&mut self, world: &World) {
+        if self
+            .in_flight
+            .as_ref()
+            .is_some_and(|(pod, uid)| world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready))
+        {
+            self.in_flight = None;
+        }
+        self.down.retain(|pod, uid| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
+    }
+
+    fn judge(&self, before: &Before, cluster: &Cluster, seen: &Observed, step: &Step) -> Result<(), String> {
+        let Step::Restart { pod, component, .. } = step else { return Ok(()) };
+        let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
+        match may_restart(cluster, seen, fact) {
+            Ok(Consent::Stop) => {}
+            other => return Err(format!("safety does not consent: {other:?}")),
+        }
+        // What serves nothing is not disturbed.
+        if !fact.ready {
+            return Ok(());
+        }
+        if let Some((other, _)) = self.in_flight.as_ref().filter(|(other, _)| other != pod) {
+            return Err(format!("{other} is still being restarted"));
+        }
+        if *component == Component::Broker && cluster.brokers.replicas > 1 {
+            let siblings: Vec<&String> =
+                self.down.keys().filter(|other| *other != pod && group_of(other) == fact.set).collect();
+            if !siblings.is_empty() {
+                return Err(format!("{siblings:?} of the same group were stopped and are not back"));
+            }
+            return judge_copy(before, cluster, pod, &fact.set);
+        }
+        Ok(())
+    }
+
+    fn judge_status(&mut self, world: &World, object: &BrokerCluster, pass: &Pass) -> Result<(), String> {
+        let status = object.status.clone().unwrap_or_default();
+        let ready = condition(&status, "Ready");
+        if !ready.starts_with("True") {
+            return Ok(());
+        }
+        if !world.engine_answers {
+            return Err(format!("Ready is {ready} although the engine can't be asked"));
+        }
+        for group in pass.cluster.groups() {
+            if world.engine.world(|w| w.serving_master(&group).is_some()) {
+                self.unled.remove(&group);
+                continue;
+            }
+            let since = *self.unled.entry(group.clone()).or_insert(world.now);
+            let master = world.engine.world(|w| {
+                let known = w.groups.get(&group)?;
+                known.replicas.get(&known.master?).cloned()
+            });
+            // A process that hangs or is cut off looks well from outside for a while.
+            let looks_well = master.is_some_and(|m| world.engine.world(|w| w.is_running(&m)));
+            if !looks_well || world.now > since + UNNOTICED {
+                return Err(format!("Ready is {ready} although {group} has no master that serves since tick {since}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The world just before a pass.
+struct Before {
+    groups: BTreeMap<String, GroupFacts>,
+    addresses: BTreeMap<String, String>,
+}
+
+impl Before {
+    fn of(world: &World) -> Self {
+        let addresses: BTreeMap<String, String> =
+            world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
+        Self { groups: world.group_facts(), addresses }
+    }
+}
+
+/// Enough copies stay, and mastership was moved away first.
+fn judge_copy(before: &Before, cluster: &Cluster, pod: &str, group: &str) -> Result<(), String> {
+    let facts = before.groups.get(group).ok_or("the controllers do not know its group")?;
+    let address = before.addresses.get(pod).ok_or("it has no address")?;
+    let alive: BTreeSet<&String> = facts.in_sync.iter().filter(|r| r.alive).map(|r| &r.address).collect();
+    let left = alive.iter().filter(|a| **a != address).count();
+    if facts.master_address.as_ref() == Some(address) && left > 0 {
+        return Err("it is the master, and another replica is in sync".into());
+    }
+    if alive.contains(address) && left < usize::try_from(cluster.brokers.min_in_sync).unwrap_or(0) {
+        return Err(format!("only {left} copies in sync would be left"));
+    }
+    Ok(())
+}
+
+/// `shop-broker-0` of `shop-broker-0-2`.
+fn group_of(pod: &str) -> &str {
+    pod.rsplit_once('-').map_or(pod, |(group, _)| group)
+}

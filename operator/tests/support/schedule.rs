@@ -1,0 +1,332 @@
+//! A schedule: a cluster, and what happens to it, all of it decided by a seed.
+
+use std::collections::BTreeMap;
+
+use gantry::child::ChildKind;
+use gantry_crds::BrokerCluster;
+use gantry_crds::names::Component;
+use serde_json::{Value, json};
+
+use super::operator::{condition, settle};
+use super::oracle::Oracle;
+use super::world::World;
+use super::{merge, object, parsed};
+
+/// Ticks in which things go wrong.
+const TROUBLED: u64 = 200;
+/// Ticks after which a cluster must be settled once nothing goes wrong any more: a roll of everything takes about half of it.
+const SETTLES: u64 = 900;
+/// Ticks at the end in which nothing may be written.
+const QUIET: u64 = 30;
+/// In one tick of so many something goes wrong.
+const TROUBLE: u64 = 12;
+
+/// SplitMix64: enough for schedules, the same everywhere.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    fn one<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
+        if of.is_empty() { None } else { of.get(usize::try_from(self.below(of.len() as u64)).ok()?) }
+    }
+}
+
+/// What ends by itself at a tick.
+#[derive(Clone, Debug)]
+enum Mend {
+    Resume(String),
+    Join(String),
+    EngineAnswers,
+    Startable(String),
+}
+
+/// A cluster and its fate.
+pub struct Schedule {
+    seed: u64,
+    dice: Dice,
+    world: World,
+    object: BrokerCluster,
+    spec: Value,
+    oracle: Oracle,
+    mends: BTreeMap<u64, Vec<Mend>>,
+    operator_back_at: u64,
+    log: Vec<String>,
+}
+
+impl Schedule {
+    /// Of a seed.
+    pub fn new(seed: u64) -> Self {
+        let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1));
+        let replicas = *dice.one(&[1, 2, 3, 3]).unwrap();
+        let controllers = *dice.one(&[1, 3]).unwrap();
+        let spec = json!({
+            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas},
+            "nameServers": {"replicas": 1 + dice.below(2)},
+            "controllers": {"replicas": controllers},
+            "proxies": {"replicas": 1 + dice.below(2)},
+        });
+        let object = object("shop", spec.clone());
+        let world = World::new(&parsed(&object));
+        let log = vec![format!("seed {seed}: {spec}")];
+        let (oracle, mends) = (Oracle::default(), BTreeMap::new());
+        Self { seed, dice, world, object, spec, oracle, mends, operator_back_at: 0, log }
+    }
+
+    /// What happened, a line each.
+    pub fn transcript(&self) -> String {
+        self.log.join("\n")
+    }
+
+    /// From nothing, through trouble, to rest.
+    ///
+    /// # Errors
+    /// What should not have been.
+    pub fn run(&mut self) -> Result<(), String> {
+        // Half of the schedules start with a cluster that serves, so that rolls meet trouble, too.
+        if self.seed % 2 == 0 {
+            settle(&mut self.world, &mut self.object, SETTLES)?;
+            self.note("it serves".into());
+        }
+        let until = self.world.now + TROUBLED;
+        while self.world.now < until {
+            if self.dice.below(TROUBLE) == 0 {
+                self.trouble();
+            }
+            self.tick()?;
+        }
+        self.mend_all();
+        self.end()
+    }
+
+    fn note(&mut self, what: String) {
+        self.log.push(format!("{:5} {what}", self.world.now));
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        let now = self.world.now;
+        for mend in self.mends.remove(&now).unwrap_or_default() {
+            self.mend(&mend);
+        }
+        self.world.tick();
+        // An operator is woken by events, at the latest after some seconds.
+        if now >= self.operator_back_at && self.dice.below(2) == 0 {
+            let killed_before = (self.dice.below(8) == 0).then(|| usize::try_from(self.dice.below(6)).unwrap());
+            self.pass(killed_before)?;
+        }
+        let lost: u64 = self.world.engine.world(|w| w.groups.values().map(|g| g.lost).sum());
+        if lost > 0 {
+            return Err(format!("{lost} bytes that were acknowledged are lost"));
+        }
+        Ok(())
+    }
+
+    fn pass(&mut self, writes_left: Option<usize>) -> Result<(), String> {
+        let before = self.object.status.clone().unwrap_or_default();
+        let pass = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)?;
+        for write in pass.plan.writes.iter().take(pass.done) {
+            self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
+        }
+        if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.done > pass.plan.writes.len()) {
+            self.note(format!("step {step:?}"));
+        }
+        if pass.killed {
+            self.operator_back_at = self.world.now + 1 + self.dice.below(15);
+            self.note(format!("the operator is killed until {}", self.operator_back_at));
+        }
+        if let Some((reason, message)) = pass.failure {
+            self.note(format!("failed: {reason:?} {message}"));
+        }
+        let after = self.object.status.clone().unwrap_or_default();
+        if condition(&before, "Ready") != condition(&after, "Ready") {
+            self.note(format!("Ready is {}", condition(&after, "Ready")));
+        }
+        Ok(())
+    }
+
+    /// Everything is well from now on; it must come to rest, and then nothing may be written.
+    fn end(&mut self) -> Result<(), String> {
+        self.note("no more trouble".into());
+        let (began, mut quiet) = (self.world.now, 0);
+        self.operator_back_at = 0;
+        while quiet < QUIET {
+            if self.world.now > began + SETTLES {
+                let status = serde_yaml::to_string(&self.object.status).unwrap();
+                return Err(format!("it is not settled after {SETTLES} ticks:\n{status}"));
+            }
+            self.world.tick();
+            let version = self.world.api.version();
+            self.pass(None)?;
+            let status = self.object.status.clone().unwrap_or_default();
+            let settled = condition(&status, "Ready") == "True AsDeclared"
+                && condition(&status, "Progressing") == "False AsDeclared";
+            quiet = if settled && version == self.world.api.version() { quiet + 1 } else { 0 };
+        }
+        self.check_rest()
+    }
+
+    /// Nothing is left over, nothing is old.
+    fn check_rest(&self) -> Result<(), String> {
+        let cluster = parsed(&self.object);
+        let declared = gantry::broker_cluster::resources::resources(&cluster);
+        let names: Vec<String> =
+            declared.config_maps.iter().map(|c| c.metadata.name.clone().unwrap_or_default()).collect();
+        for map in self.world.api.of_kind(ChildKind::ConfigMap) {
+            let name = map["metadata"]["name"].as_str().unwrap_or_default();
+            if !names.iter().any(|n| n == name) {
+                return Err(format!("ConfigMap {name} is left over"));
+            }
+        }
+        for set in self.world.api.of_kind(ChildKind::StatefulSet) {
+            let (name, current) = (&set["metadata"]["name"], &set["status"]["updateRevision"]);
+            let old = self.world.pods.values().find(|p| *name == p.owner.1.as_str() && *current != p.revision.as_str());
+            if let Some(old) = old {
+                return Err(format!("{} runs an old template", old.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn mend(&mut self, mend: &Mend) {
+        self.note(format!("mend {mend:?}"));
+        match mend {
+            Mend::Resume(address) => self.world.engine.world(|w| w.resume(address)),
+            Mend::Join(address) => {
+                self.world.cut_off.remove(address);
+                self.world.engine.world(|w| w.join(address));
+            }
+            Mend::EngineAnswers => self.world.engine_answers = true,
+            Mend::Startable(set) => {
+                self.world.unstartable.remove(set);
+            }
+        }
+    }
+
+    fn mend_all(&mut self) {
+        let mends: Vec<Mend> = std::mem::take(&mut self.mends).into_values().flatten().collect();
+        mends.iter().for_each(|mend| self.mend(mend));
+    }
+
+    /// Something goes wrong, or somebody wants something else.
+    fn trouble(&mut self) {
+        let pods: Vec<(String, Option<String>)> =
+            self.world.pods.values().map(|p| (p.name.clone(), self.world.address(p))).collect();
+        let pod = self.dice.one(&pods).cloned();
+        let until = self.world.now + 1 + self.dice.below(60);
+        match (self.dice.below(12), pod) {
+            (0, Some((pod, _))) => {
+                self.note(format!("somebody deletes Pod/{pod}"));
+                self.world.delete_pod(&pod);
+            }
+            (1, Some((pod, Some(address)))) => {
+                self.note(format!("the process of {pod} is killed"));
+                self.world.engine.world(|w| w.kill(&address));
+            }
+            (2, Some((pod, Some(address)))) => {
+                self.note(format!("the process of {pod} hangs"));
+                self.world.engine.world(|w| w.hang(&address));
+                self.mends.entry(until).or_default().push(Mend::Resume(address));
+            }
+            (3, Some((pod, Some(address)))) => {
+                self.note(format!("the node of {pod} is cut off"));
+                self.world.cut_off.insert(address.clone());
+                self.world.engine.world(|w| w.cut_off(&address));
+                self.mends.entry(until).or_default().push(Mend::Join(address));
+            }
+            (4, Some((pod, Some(address)))) => self.lose_volume(&pod, &address),
+            (5, _) => {
+                self.note("the operator can't reach the engine".into());
+                self.world.engine_answers = false;
+                self.mends.entry(until).or_default().push(Mend::EngineAnswers);
+            }
+            (6, _) => {
+                self.operator_back_at = until;
+                self.note(format!("the operator is away until {until}"));
+            }
+            (7, _) => self.delete_child(),
+            (8, _) => self.edit_child(),
+            (9, Some((pod, _))) => {
+                let set = self.world.pods[&pod].owner.1.clone();
+                self.note(format!("no pod of {set} can start"));
+                self.world.unstartable.insert(set.clone());
+                self.mends.entry(until).or_default().push(Mend::Startable(set));
+            }
+            _ => self.edit_spec(),
+        }
+    }
+
+    /// Only where another copy has everything that was acknowledged: no operator brings back what nobody has.
+    fn lose_volume(&mut self, pod: &str, address: &str) {
+        if self.world.pods[pod].component != Component::Broker {
+            return;
+        }
+        let group = self.world.pods[pod].owner.1.clone();
+        let Some(facts) = self.world.group_facts().remove(&group) else { return };
+        if facts.in_sync.iter().filter(|r| r.address != address).count() >= 1 {
+            self.note(format!("{pod} loses its volume"));
+            self.world.engine.world(|w| w.lose_disk(address));
+        }
+    }
+
+    fn delete_child(&mut self) {
+        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).collect();
+        if let Some((kind, name)) = self.dice.one(&all).cloned() {
+            self.note(format!("somebody deletes {kind:?}/{name}"));
+            self.world.api.delete(kind, &name, None).expect("without a precondition it is deleted");
+        }
+    }
+
+    fn edit_child(&mut self) {
+        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).collect();
+        let Some((kind, name)) = self.dice.one(&all).cloned() else { return };
+        let now = self.world.now;
+        let what = self.dice.below(5);
+        self.note(format!("somebody edits {kind:?}/{name} ({what})"));
+        self.world.api.edit(kind, &name, |o| match (kind, what) {
+            (_, 0) => o["metadata"]["labels"] = json!({"mine": "now"}),
+            (ChildKind::StatefulSet | ChildKind::Deployment, 1) => {
+                o["spec"]["template"]["spec"]["containers"][0]["image"] = json!("another:1");
+            }
+            // kubectl rollout restart
+            (ChildKind::StatefulSet | ChildKind::Deployment, 2) => {
+                o["spec"]["template"]["metadata"]["annotations"] =
+                    json!({"kubectl.kubernetes.io/restartedAt": now.to_string()});
+            }
+            (ChildKind::StatefulSet | ChildKind::Deployment, 3) => o["spec"]["replicas"] = json!(0),
+            (ChildKind::StatefulSet | ChildKind::Deployment, 4) => o["spec"]["replicas"] = json!(5),
+            (ChildKind::Service, _) => o["spec"]["selector"] = json!({"app": "another"}),
+            (ChildKind::PodDisruptionBudget, _) => o["spec"]["maxUnavailable"] = json!(0),
+            _ => o["metadata"]["annotations"] = json!({}),
+        });
+    }
+
+    fn edit_spec(&mut self) {
+        let n = self.dice.below(1000).to_string();
+        let groups = self.spec["brokers"]["groups"].as_u64().unwrap_or(1);
+        let replicas = self.spec["brokers"]["replicas"].as_u64().unwrap_or(1);
+        let change = match self.dice.below(9) {
+            0 => json!({"brokers": {"config": {"fileReservedTime": n}}}),
+            1 => json!({"proxies": {"config": {"maxTopicNum": n}}}),
+            2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
+            3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),
+            4 => json!({"brokers": {"labels": {"n": n}}}),
+            5 => json!({"version": if n.len() % 2 == 0 { "5.5.1" } else { "5.5.0" }}),
+            6 if groups < 3 => json!({"brokers": {"groups": groups + 1}}),
+            7 if replicas < 3 => json!({"brokers": {"replicas": replicas + 1}}),
+            _ => json!({"proxies": {"replicas": 1 + self.dice.below(3)}, "endpoints": [{"name": format!("e{n}")}]}),
+        };
+        self.note(format!("the spec changes: {change}"));
+        merge(&mut self.spec, &change);
+        self.object.spec = object("shop", self.spec.clone()).spec;
+        self.object.metadata.generation = self.object.metadata.generation.map(|g| g + 1);
+    }
+}

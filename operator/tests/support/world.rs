@@ -1,0 +1,451 @@
+//! API objects, the pods that StatefulSets and Deployments make of them, and the engine's processes in these pods. One tick is one second.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::FutureExt;
+use gantry::broker_cluster::observe;
+use gantry::broker_cluster::parse::Cluster;
+use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::resources::Resources;
+use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::child::{ChildKind, Write};
+use gantry::engine::fake::FakeEngine;
+use gantry::engine::fake::World as Engine;
+use gantry::engine::{BrokerFacts, ClusterId, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts};
+use gantry::labels;
+use gantry_crds::Reason;
+use gantry_crds::names::{self, Component};
+use serde_json::{Value, json};
+
+use super::NAMESPACE;
+use super::api::{Api, Refusal};
+
+/// Ticks for which a probe fails before a pod is not ready: two probes, five seconds apart.
+const PROBED: u64 = 10;
+/// Ticks until the pods of a node that nobody reaches are not ready.
+const NODE_LOST: u64 = 40;
+/// Ticks from the start of a proxy until it serves.
+const PROXY_START: u64 = 5;
+
+/// A pod.
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Name.
+    pub name: String,
+    /// This very pod.
+    pub uid: String,
+    /// Role.
+    pub component: Component,
+    /// StatefulSet or Deployment.
+    pub owner: (ChildKind, String),
+    owner_uid: String,
+    /// Stamp of its template.
+    pub revision: String,
+    /// ConfigMaps that it mounts.
+    pub config_maps: BTreeSet<String>,
+    service_account: String,
+    version: String,
+    /// Does its container run, or is it about to be run again?
+    pub started: Option<u64>,
+    /// What its probe says.
+    pub ready: bool,
+    failing_since: Option<u64>,
+    /// It was told to go.
+    pub terminating: bool,
+}
+
+/// Everything but the operator.
+pub struct World {
+    /// Seconds since the beginning.
+    pub now: u64,
+    /// The API server's children.
+    pub api: Api,
+    /// Processes in pods.
+    pub engine: FakeEngine,
+    /// Pods by name.
+    pub pods: BTreeMap<String, Pod>,
+    /// Does the operator reach the engine?
+    pub engine_answers: bool,
+    /// Addresses on nodes that nobody reaches.
+    pub cut_off: BTreeSet<String>,
+    /// Names of StatefulSets whose pods can't start: no node fits, or there is no image.
+    pub unstartable: BTreeSet<String>,
+    name: String,
+    uids: u64,
+    listed: (u64, Resources),
+}
+
+impl World {
+    /// Nothing is there yet.
+    pub fn new(cluster: &Cluster) -> Self {
+        let mut engine = Engine::new(usize::try_from(cluster.brokers.min_in_sync).unwrap());
+        engine.traffic = true;
+        Self {
+            now: 0,
+            api: Api::default(),
+            engine: FakeEngine::new(engine),
+            pods: BTreeMap::new(),
+            engine_answers: true,
+            cut_off: BTreeSet::new(),
+            unstartable: BTreeSet::new(),
+            name: cluster.name.clone(),
+            uids: 0,
+            listed: (u64::MAX, Resources::default()),
+        }
+    }
+
+    /// A second passes.
+    pub fn tick(&mut self) {
+        self.now += 1;
+        self.engine.world(Engine::tick);
+        self.run_controllers();
+        self.run_kubelets();
+        self.probe();
+    }
+
+    /// Address of the process in a pod; proxies have none that the engine's model knows.
+    pub fn address(&self, pod: &Pod) -> Option<String> {
+        let port = match pod.component {
+            Component::NameServer => names::NAME_SERVER_PORT,
+            Component::Controller => names::CONTROLLER_PORT,
+            Component::Broker => names::BROKER_PORT,
+            Component::Proxy => return None,
+        };
+        let service = names::component(&self.name, pod.component);
+        Some(format!("{}.{}:{port}", pod.name, names::service_host(&service, NAMESPACE, "cluster.local")))
+    }
+
+    /// What StatefulSet and Deployment controllers, and the garbage collector, do.
+    pub fn run_controllers(&mut self) {
+        let owners: BTreeMap<(ChildKind, String), String> =
+            self.api.all().map(|(key, o)| (key.clone(), text(&o["metadata"]["uid"]))).collect();
+        let lost: Vec<String> =
+            self.pods.values().filter(|p| owners.get(&p.owner) != Some(&p.owner_uid)).map(|p| p.name.clone()).collect();
+        lost.iter().for_each(|pod| self.delete_pod(pod));
+        let sets: Vec<Value> = self.api.of_kind(ChildKind::StatefulSet).cloned().collect();
+        sets.iter().for_each(|set| self.run_stateful_set(set));
+        let deployments: Vec<Value> = self.api.of_kind(ChildKind::Deployment).cloned().collect();
+        deployments.iter().for_each(|deployment| self.run_deployment(deployment));
+    }
+
+    fn run_stateful_set(&mut self, set: &Value) {
+        let name = text(&set["metadata"]["name"]);
+        let replicas = set["spec"]["replicas"].as_u64().unwrap_or(0);
+        let wanted: Vec<String> = (0..replicas).map(|i| format!("{name}-{i}")).collect();
+        let surplus: Vec<String> = self
+            .pods
+            .values()
+            .filter(|p| p.owner == (ChildKind::StatefulSet, name.clone()) && !wanted.contains(&p.name))
+            .map(|p| p.name.clone())
+            .collect();
+        surplus.iter().for_each(|pod| self.delete_pod(pod));
+        let missing: Vec<String> = wanted.into_iter().filter(|pod| !self.pods.contains_key(pod)).collect();
+        for pod in missing {
+            self.create_pod(pod, (ChildKind::StatefulSet, name.clone()), set);
+        }
+        let own = || self.pods.values().filter(|p| p.owner.1 == name);
+        let status = json!({
+            "observedGeneration": set["metadata"]["generation"],
+            "updateRevision": revision(set),
+            "replicas": own().count(),
+            "readyReplicas": own().filter(|p| p.ready).count(),
+        });
+        self.api.set_status(ChildKind::StatefulSet, &name, status);
+    }
+
+    /// One pod more than wanted while old ones are replaced, and an old one goes only when the others are ready.
+    fn run_deployment(&mut self, deployment: &Value) {
+        let name = text(&deployment["metadata"]["name"]);
+        let wanted = usize::try_from(deployment["spec"]["replicas"].as_u64().unwrap_or(0)).unwrap();
+        let revision = revision(deployment);
+        let own = || self.pods.values().filter(|p| p.owner == (ChildKind::Deployment, name.clone()) && !p.terminating);
+        let (new, all) = (own().filter(|p| p.revision == revision).count(), own().count());
+        let ready = own().filter(|p| p.ready).count();
+        let dispensable = own()
+            .filter(|p| p.revision != revision || new > wanted)
+            .find(|p| !p.ready || ready > wanted)
+            .map(|p| p.name.clone());
+        if new < wanted && all < wanted + 1 {
+            self.uids += 1;
+            self.create_pod(format!("{name}-{revision}-{}", self.uids), (ChildKind::Deployment, name), deployment);
+        } else if let Some(pod) = dispensable {
+            self.delete_pod(&pod);
+        }
+    }
+
+    fn create_pod(&mut self, name: String, owner: (ChildKind, String), of: &Value) {
+        self.uids += 1;
+        let template = &of["spec"]["template"];
+        let label = |key: &str| text(&template["metadata"]["labels"][key]);
+        let volumes = template["spec"]["volumes"].as_array().into_iter().flatten();
+        let pod = Pod {
+            uid: format!("uid-of-pod-{}", self.uids),
+            component: Component::from_name(&label(labels::COMPONENT)).expect("a component"),
+            owner,
+            owner_uid: text(&of["metadata"]["uid"]),
+            revision: revision(of),
+            config_maps: volumes.filter_map(|v| v["configMap"]["name"].as_str()).map(str::to_owned).collect(),
+            service_account: text(&template["spec"]["serviceAccountName"]),
+            version: label(labels::VERSION),
+            started: None,
+            ready: false,
+            failing_since: None,
+            terminating: false,
+            name,
+        };
+        if let Some(address) = self.address(&pod) {
+            let group = pod.owner.1.clone();
+            self.engine.world(|w| match pod.component {
+                Component::NameServer => w.add_name_server(&address),
+                Component::Controller => w.add_controller(&address),
+                Component::Broker => w.add_broker(&group, &address),
+                Component::Proxy => {}
+            });
+        }
+        self.pods.insert(pod.name.clone(), pod);
+    }
+
+    /// Tells a pod to go.
+    pub fn delete_pod(&mut self, name: &str) {
+        let Some(pod) = self.pods.get_mut(name).filter(|p| !p.terminating) else { return };
+        pod.terminating = true;
+        let pod = pod.clone();
+        if let Some(address) = self.address(&pod) {
+            self.engine.world(|w| w.stop(&address));
+        }
+    }
+
+    fn run_kubelets(&mut self) {
+        let names: Vec<String> = self.pods.keys().cloned().collect();
+        for name in names {
+            let pod = self.pods[&name].clone();
+            let address = self.address(&pod);
+            let running = address.as_ref().map_or(pod.started.is_some(), |a| self.engine.world(|w| w.is_running(a)));
+            if pod.terminating {
+                if !running || address.is_none() {
+                    self.pods.remove(&name);
+                }
+                continue;
+            }
+            if !running && self.can_start(&pod) {
+                if let Some(address) = &address {
+                    self.engine.world(|w| w.start(address));
+                }
+                if let Some(pod) = self.pods.get_mut(&name) {
+                    pod.started = Some(self.now);
+                }
+            }
+        }
+    }
+
+    /// A container needs its files, its account and, to find its own name, its Service.
+    fn can_start(&self, pod: &Pod) -> bool {
+        let service = names::component(&self.name, pod.component);
+        !self.unstartable.contains(&pod.owner.1)
+            && pod.config_maps.iter().all(|name| self.api.get(ChildKind::ConfigMap, name).is_some())
+            && self.api.get(ChildKind::ServiceAccount, &pod.service_account).is_some()
+            && (pod.component == Component::Proxy || self.api.get(ChildKind::Service, &service).is_some())
+    }
+
+    fn probe(&mut self) {
+        let facts = self.facts_of_all();
+        let serving: BTreeSet<String> =
+            self.pods.values().filter(|p| self.serves(p, &facts)).map(|p| p.name.clone()).collect();
+        let now = self.now;
+        let lost: BTreeSet<String> = self
+            .pods
+            .values()
+            .filter(|p| self.address(p).is_some_and(|a| self.cut_off.contains(&a)))
+            .map(|p| p.name.clone())
+            .collect();
+        let down: BTreeSet<String> = self
+            .pods
+            .values()
+            .filter(|p| self.address(p).is_some_and(|a| !self.engine.world(|w| w.is_running(&a))))
+            .map(|p| p.name.clone())
+            .collect();
+        for pod in self.pods.values_mut() {
+            if serving.contains(&pod.name) {
+                pod.ready = true;
+                pod.failing_since = None;
+                continue;
+            }
+            let since = *pod.failing_since.get_or_insert(now);
+            let patience = if lost.contains(&pod.name) { NODE_LOST } else { PROBED };
+            if down.contains(&pod.name) || now >= since + patience {
+                pod.ready = false;
+            }
+        }
+    }
+
+    /// What the prober in the image asks.
+    fn serves(&self, pod: &Pod, facts: &EngineFacts) -> bool {
+        let Some(address) = self.address(pod) else {
+            let listed = |f: &Fact<Vec<gantry::engine::Registered>>| {
+                f.known().is_some_and(|brokers| brokers.iter().any(|b| b.id == 0))
+            };
+            return pod.started.is_some_and(|at| self.now >= at + PROXY_START)
+                && facts.name_servers.values().any(listed);
+        };
+        if !self.engine.world(|w| w.serves(&address)) {
+            return false;
+        }
+        match pod.component {
+            Component::NameServer | Component::Proxy => true,
+            Component::Controller => self.engine.world(|w| w.controller_leader().is_some()),
+            Component::Broker => {
+                let mut answers = facts.name_servers.values().filter_map(Fact::known).peekable();
+                let registered =
+                    answers.peek().is_some() && answers.all(|brokers| brokers.iter().any(|b| b.address == address));
+                let in_sync = match facts.groups.get(&pod.owner.1).and_then(Fact::known) {
+                    Some(Some(g)) => g.in_sync.iter().any(|r| r.address == address),
+                    Some(None) => false,
+                    None => true,
+                };
+                registered && in_sync
+            }
+        }
+    }
+
+    /// What the engine says of every process that there is, asked from inside the cluster.
+    fn facts_of_all(&self) -> EngineFacts {
+        let mut addresses = gantry::engine::ClusterAddresses {
+            cluster: ClusterId::new(NAMESPACE, &self.name),
+            name_servers: Vec::new(),
+            controllers: Vec::new(),
+            groups: BTreeMap::new(),
+        };
+        for pod in self.pods.values() {
+            let Some(address) = self.address(pod) else { continue };
+            match pod.component {
+                Component::NameServer => addresses.name_servers.push(address),
+                Component::Controller => addresses.controllers.push(address),
+                Component::Broker => addresses.groups.entry(pod.owner.1.clone()).or_default().push(address),
+                Component::Proxy => {}
+            }
+        }
+        self.engine.observe(&addresses).now_or_never().expect("the model answers at once")
+    }
+
+    /// What the controllers know of every group, also where the operator can't ask them.
+    pub fn group_facts(&self) -> BTreeMap<String, GroupFacts> {
+        let groups = self.facts_of_all().groups.into_iter();
+        groups.filter_map(|(name, fact)| Some((name, fact.known()?.clone()?))).collect()
+    }
+
+    /// What the engine says of a cluster's processes, as it is.
+    pub fn facts(&self, cluster: &Cluster) -> EngineFacts {
+        self.engine.observe(&observe::addresses(cluster)).now_or_never().expect("the model answers at once")
+    }
+
+    /// What the operator sees.
+    pub fn observe(&mut self, cluster: &Cluster) -> Observed {
+        if self.listed.0 != self.api.version() {
+            self.listed = (self.api.version(), self.api.list(&self.name));
+        }
+        let pods: Vec<PodFact> = self.pods.values().map(Pod::fact).collect();
+        let facts = if self.engine_answers { self.facts(cluster) } else { nobody_answers(cluster) };
+        let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
+            observe::view(cluster, &facts)
+        } else {
+            EngineView::default()
+        };
+        Observed { live: self.listed.1.clone(), pods, engine }
+    }
+
+    /// Does what apply.rs does with a write.
+    pub fn write(&mut self, write: &Write, owner: &str) -> Result<(), (Reason, String)> {
+        let child = write.child();
+        let failed = |refusal: Refusal| match refusal {
+            Refusal::Conflict => (Reason::NameTaken, child.to_string()),
+            Refusal::Invalid(what) => (Reason::ApplyFailed, what),
+        };
+        match write {
+            Write::Create { object, .. } => {
+                let ours = self.api.get(child.kind, &child.name).is_some_and(|o| {
+                    o["metadata"]["ownerReferences"].as_array().into_iter().flatten().any(|r| r["uid"] == owner)
+                });
+                self.api.apply(child, object, ours).map_err(failed)?;
+            }
+            Write::Update { object, .. } => {
+                self.api.apply(child, object, true).map_err(failed)?;
+            }
+            Write::Delete { uid, .. } => {
+                self.api.delete(child.kind, &child.name, Some(uid)).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what apply.rs does with a step.
+    pub fn take(&mut self, step: &Step, cluster: &Cluster) -> Result<(), (Reason, String)> {
+        match step {
+            Step::Elect { group, id, .. } => {
+                if !self.engine_answers {
+                    return Err((Reason::EngineUnreachable, "the engine can't be reached".into()));
+                }
+                let write = EngineWrite::ElectMaster {
+                    controllers: cluster.controller_addresses(),
+                    group: group.clone(),
+                    id: u64::try_from(*id).unwrap(),
+                };
+                let id = ClusterId::new(NAMESPACE, &self.name);
+                let outcome = self.engine.execute(&id, &write).now_or_never().expect("the model answers at once");
+                outcome.map(drop).map_err(|e| (Reason::from_name(e.reason()), e.to_string()))
+            }
+            Step::Restart { pod, uid, .. } => {
+                if self.pods.get(pod).is_some_and(|p| p.uid == *uid) {
+                    self.delete_pod(pod);
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Pod {
+    /// What the operator sees of it.
+    pub fn fact(&self) -> PodFact {
+        let in_set = self.owner.0 == ChildKind::StatefulSet;
+        PodFact {
+            name: self.name.clone(),
+            uid: self.uid.clone(),
+            component: self.component,
+            set: if in_set { self.owner.1.clone() } else { String::new() },
+            revision: if in_set { self.revision.clone() } else { String::new() },
+            ready: self.ready,
+            terminating: self.terminating,
+            config_maps: self.config_maps.clone(),
+            version: self.version.clone(),
+            trouble: None,
+        }
+    }
+}
+
+/// What an operator learns that reaches nobody.
+fn nobody_answers(cluster: &Cluster) -> EngineFacts {
+    fn silent<T>(address: &str) -> Fact<T> {
+        let (address, problem) = (address.to_owned(), "no route to host".to_owned());
+        Fact::Unknown { unknown: EngineError::EngineUnreachable { address, problem } }
+    }
+    let addresses = observe::addresses(cluster);
+    let of = |addresses: &[String]| addresses.to_vec();
+    let broker = |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a) };
+    let unled =
+        || Fact::Unknown { unknown: EngineError::NoControllerLeader { cluster: addresses.cluster.to_string() } };
+    EngineFacts {
+        name_servers: of(&addresses.name_servers).into_iter().map(|a| (a.clone(), silent(&a))).collect(),
+        controllers: of(&addresses.controllers).into_iter().map(|a| (a.clone(), silent(&a))).collect(),
+        groups: addresses.groups.keys().map(|g| (g.clone(), unled())).collect(),
+        brokers: addresses.groups.values().flatten().map(|a| (a.clone(), broker(a))).collect(),
+    }
+}
+
+/// Name of the revision that a template would get.
+fn revision(owner: &Value) -> String {
+    labels::stamp(&owner["spec"]["template"].to_string())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
