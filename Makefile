@@ -20,19 +20,19 @@ demo-down: ## remove everything that `make demo` made
 up: ## the Kubernetes under test, with the images loaded
 	@$(STEP) "Kubernetes programs" $(CLUSTER) build
 	@$(CLUSTER) up
-	@$(STEP) "images" hack/images
+	@$(STEP) "engine image" hack/images
 down: demo-down ## remove the Kubernetes under test
 deploy: ## build the operator and (re)install it
 	@hack/deploy
 logs: ## the operator's log
-	@$(CLUSTER) kubectl -- -n gantry-system logs deployment/gantry --tail=200 -f
+	@$(CLUSTER) kubectl -- -n gantry-system logs deployment/gantry-operator --tail=200 -f
 shell: ## a shell where pods, Services and DNS names of the Kubernetes under test are reachable
 	@$(CLUSTER) exec -- bash
 status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit generated api-server chart e2e deny generate
+.PHONY: test test-fast lint unit generated chart e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -45,11 +45,7 @@ generate: ## write generated files anew: CRDs, goldens, reference
 	@hack/generate
 generated: ## generated files are current
 	@hack/generate --check
-api-server: ## against a real API server without nodes
-	@hack/api-server
 chart: ## the chart renders what it should
 	@hack/chart
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
-deny: ## licences and advisories of dependencies
-	@hack/deny

@@ -8,9 +8,6 @@ use serde_json::Value;
 use crate::kubectl::Namespace;
 use crate::wait::{Answer, until};
 
-/// Image of the clients, see e2e/clients.
-const IMAGE: &str = "gantry/e2e-clients:1";
-
 /// A pod with the official clients of Java (gRPC and remoting) and Go (gRPC).
 pub struct Clients<'a> {
     namespace: &'a Namespace,
@@ -31,24 +28,7 @@ impl<'a> Clients<'a> {
     /// # Errors
     /// Where it does not start.
     pub fn start(namespace: &'a Namespace) -> Result<Self> {
-        namespace.apply(&format!(
-            r#"
-apiVersion: v1
-kind: Pod
-metadata: {{name: clients}}
-spec:
-  automountServiceAccountToken: false
-  enableServiceLinks: false
-  terminationGracePeriodSeconds: 1
-  securityContext: {{runAsNonRoot: true, runAsUser: 10001, runAsGroup: 10001, seccompProfile: {{type: RuntimeDefault}}}}
-  containers:
-  - name: clients
-    image: {IMAGE}
-    securityContext: {{allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: {{drop: [ALL]}}}}
-    volumeMounts: [{{name: tmp, mountPath: /tmp}}]
-  volumes: [{{name: tmp, emptyDir: {{}}}}]
-"#
-        ))?;
+        namespace.apply(include_str!("../clients/pod.yaml"))?;
         until("the clients' pod runs", Duration::from_secs(60), || {
             let pod = namespace.get("pod/clients")?;
             let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();

@@ -25,7 +25,7 @@ pub struct Metadata {
     pub leader_address: Option<String>,
     /// True when the controller that answered is the leader.
     pub is_leader: bool,
-    /// Addresses by id.
+    /// Addresses by id; with jRaft controllers the address is the id.
     pub peers: BTreeMap<String, String>,
 }
 
@@ -40,14 +40,21 @@ impl Request for GetMetadata {
     fn answer(&self, reply: &Command) -> Result<Metadata, AnswerError> {
         let text = |name| Ok(optional_field::<String>(Self::CODE, reply, name)?.filter(|text| !text.is_empty()));
         let peers = text("peers")?.unwrap_or_default();
-        let peers = peers.split(';').filter_map(|peer| peer.split_once(':'));
         Ok(Metadata {
             group: text("group")?,
             leader_id: text("controllerLeaderId")?,
             leader_address: text("controllerLeaderAddress")?,
             is_leader: optional_field(Self::CODE, reply, "isLeader")?.unwrap_or(false),
-            peers: peers.map(|(id, address)| (id.to_owned(), address.to_owned())).collect(),
+            peers: peers.split(';').filter(|peer| !peer.is_empty()).map(peer).collect(),
         })
+    }
+}
+
+/// DLedger controllers say `id:host:port`, jRaft ones `host:port`, which then is the id too.
+fn peer(text: &str) -> (String, String) {
+    match text.split_once(':') {
+        Some((id, address)) if address.contains(':') => (id.to_owned(), address.to_owned()),
+        _ => (text.to_owned(), text.to_owned()),
     }
 }
 
@@ -280,5 +287,23 @@ impl Request for UpdateControllerConfig {
 
     fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
         accepted(reply).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_of_both_kinds_of_controllers_are_read() {
+        let ask = |peers: &str| {
+            let reply = Command { code: 0, ..Command::request(Code::ControllerGetMetadataInfo) };
+            let metadata = GetMetadata.answer(&reply.with("peers", peers).with("controllerLeaderId", "")).unwrap();
+            assert_eq!(metadata.leader_id, None, "an election goes on");
+            metadata.peers.into_iter().map(|(id, address)| format!("{id} {address}")).collect::<Vec<_>>()
+        };
+        assert_eq!(ask("n0:a.b:9878;n1:c.d:9878;"), ["n0 a.b:9878", "n1 c.d:9878"]);
+        assert_eq!(ask("a.b:9770;c.d:9770;"), ["a.b:9770 a.b:9770", "c.d:9770 c.d:9770"]);
+        assert!(ask("").is_empty());
     }
 }

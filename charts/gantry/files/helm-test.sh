@@ -15,7 +15,7 @@ try() {
         case $answer in *"$expected"*) break ;; esac
         if [ "$(date +%s)" -ge "$deadline" ]; then
             echo "FAILED: no message was $what within $TIMEOUT_SECONDS s through $ENDPOINT. The last answer:"
-            echo "$answer" | head -n 20
+            echo "$answer" | grep -v '^[[:space:]]*at ' | head -n 20
             echo "Look at: kubectl get rocketmq; kubectl describe topic $topic"
             exit 1
         fi

@@ -90,7 +90,7 @@ fn passes(_: &Shop) -> Result<f64> {
     let text = gantry_e2e::kubectl::kubectl(&[
         "get",
         "--raw",
-        "/api/v1/namespaces/gantry-system/services/gantry-operator-metrics:metrics/proxy/metrics",
+        "/api/v1/namespaces/gantry-system/services/gantry-operator:metrics/proxy/metrics",
     ])?;
     text.lines()
         .find(|l| l.starts_with("gantry_reconciles_total{kind=\"BrokerCluster\",reason=\"Succeeded\"}"))

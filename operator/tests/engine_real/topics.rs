@@ -1,0 +1,105 @@
+//! Topics and consumer groups on a real broker.
+
+use std::time::{Duration, Instant};
+
+use gantry::engine::{Engine, EngineWrite};
+use gantry_remoting::ResponseCode;
+use gantry_remoting::group::{GroupChange, GroupConfig};
+use gantry_remoting::topic::{self, TopicChange, TopicConfig};
+
+use super::Test;
+
+impl Test {
+    pub async fn topics_are_created_and_refusals_attributed(&self) {
+        let (master, _) = self.roles().await;
+        let good = |at: usize| TopicConfig::new(format!("good-{at}"), 4).with_attribute(topic::MESSAGE_TYPE, "FIFO");
+        let mut configs: Vec<TopicConfig> = (0..30).map(good).collect();
+        configs.insert(11, TopicConfig::new("wrong-type", 4).with_attribute(topic::MESSAGE_TYPE, "WRONG"));
+        configs.insert(23, TopicConfig::new("no good name", 4).with_attribute(topic::MESSAGE_TYPE, "FIFO"));
+        configs.insert(29, TopicConfig::new("compacted", 4).with_attribute("cleanup.policy", "COMPACTION"));
+        let changes = configs.iter().cloned().map(TopicChange::create).collect();
+        let outcome = self.execute(EngineWrite::UpsertTopics { broker: master.clone(), changes }).await;
+        let refused: Vec<&str> = outcome.failed.keys().map(String::as_str).collect();
+        assert_eq!(refused, ["no good name", "wrong-type"], "{outcome:?}");
+        assert_eq!(outcome.failed["no good name"].refusal(), Some(ResponseCode::InvalidParameter));
+        assert!(outcome.failed["wrong-type"].to_string().contains("value is not in set"), "{outcome:?}");
+        let topics = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().topics;
+        for config in configs.iter().filter(|config| !refused.contains(&config.topic_name.as_str())) {
+            assert_eq!(topics.get(&config.topic_name), Some(config));
+        }
+        self.step("topics are created, and each refusal is attributed to its topic");
+    }
+
+    /// The engine alone would answer success and do nothing: see `TopicChange::is_sure_in_a_list`.
+    pub async fn a_list_with_an_equal_topic_is_still_carried_out(&self) {
+        let (master, _) = self.roles().await;
+        let plain = |name: &str| TopicChange::create(TopicConfig::new(name, 2));
+        let upsert = |changes| EngineWrite::UpsertTopics { broker: master.clone(), changes };
+        self.execute(upsert(vec![plain("plain-1")])).await;
+        assert!(self.execute(upsert(vec![plain("plain-1"), plain("plain-2"), plain("plain-3")])).await.is_complete());
+        let topics = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().topics;
+        assert!(topics.contains_key("plain-2") && topics.contains_key("plain-3"));
+    }
+
+    pub async fn groups_are_created_and_refusals_attributed(&self) {
+        let (master, _) = self.roles().await;
+        let mut configs: Vec<GroupConfig> = (0..20).map(|at| GroupConfig::new(format!("group-{at}"))).collect();
+        configs[5].attributes.insert("unknown".to_owned(), "x".to_owned());
+        configs[7].retry_max_times = 3;
+        configs[7].consume_message_orderly = true;
+        let changes = configs.iter().cloned().map(GroupChange::create).collect();
+        let outcome = self.execute(EngineWrite::UpsertGroups { broker: master.clone(), changes }).await;
+        assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["group-5"], "{outcome:?}");
+        let groups = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().groups;
+        assert_eq!(groups["group-7"], configs[7]);
+        assert!(groups.contains_key("group-19"));
+        let delete = EngineWrite::DeleteGroups {
+            masters: vec![master.clone()],
+            groups: vec!["group-7".to_owned()],
+            clean_offsets: true,
+        };
+        assert!(self.execute(delete).await.is_complete());
+        let groups = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().groups;
+        assert!(!groups.contains_key("group-7"));
+        assert!(
+            self.engine.consumers(&self.addresses.cluster, &master, "group-1").await.unwrap().connection_set.is_empty()
+        );
+        assert_eq!(self.engine.consume_stats(&self.addresses.cluster, &master, "group-1").await.unwrap().lag(), 0);
+        self.step("consumer groups are created, refused and deleted");
+    }
+
+    pub async fn ten_thousand_topics_take_a_few_calls(&self) {
+        let (master, replica) = self.roles().await;
+        let config =
+            |at: u32| TopicConfig::new(format!("many-{at:05}"), 2).with_attribute(topic::MESSAGE_TYPE, "NORMAL");
+        let configs: Vec<TopicConfig> = (0..10_000).map(config).collect();
+        let began = Instant::now();
+        let changes = configs.iter().cloned().map(TopicChange::create).collect();
+        let outcome = self.execute(EngineWrite::UpsertTopics { broker: master.clone(), changes }).await;
+        assert!(outcome.is_complete(), "{} failed", outcome.failed.len());
+        let written = began.elapsed();
+        let began = Instant::now();
+        let topics = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().topics;
+        self.step(&format!("10,000 topics were written in {written:?} and read in {:?}", began.elapsed()));
+        assert!(configs.iter().all(|config| TopicChange::between(topics.get(&config.topic_name), config).is_none()));
+        let began = Instant::now();
+        while self.engine.metadata(&self.addresses.cluster, &replica).await.unwrap().topics != topics {
+            assert!(began.elapsed() < Duration::from_secs(60), "the replica has other topics than its master");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        self.step(&format!("the replica had them all {:?} later", began.elapsed()));
+        let gone: Vec<String> = configs.iter().take(50).map(|config| config.topic_name.clone()).collect();
+        let began = Instant::now();
+        let delete = EngineWrite::DeleteTopics {
+            masters: vec![master.clone()],
+            replicas: vec![replica],
+            name_servers: self.addresses.name_servers.clone(),
+            topics: gone.clone(),
+        };
+        assert!(self.execute(delete).await.is_complete());
+        self.step(&format!("50 topics were deleted everywhere in {:?}", began.elapsed()));
+        assert!(self.engine.topic_stats(&self.addresses.cluster, &master, &gone[0]).await.unwrap().is_none());
+        let left = self.engine.topic_stats(&self.addresses.cluster, &master, "many-09999").await.unwrap();
+        assert_eq!(left.unwrap().messages(), 0);
+    }
+}
