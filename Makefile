@@ -32,15 +32,17 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit generated chart e2e generate
+.PHONY: test test-fast lint unit simulation generated chart e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
 lint: ## format and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-unit: ## unit tests, goldens, simulation, rules
+unit: ## unit tests, goldens, rules, the engine client against a real engine
 	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
+simulation: ## thousands of ticks of a simulated cluster, with faults and edits
+	@$(CARGO) test -p gantry-operator --test simulation
 generate: ## write generated files anew: CRDs, goldens, reference
 	@hack/generate
 generated: ## generated files are current

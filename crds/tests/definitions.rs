@@ -1,5 +1,7 @@
 //! The definitions as they are published: small, described, free of warnings, readable by the operator, and the same as the files in `manifests/`.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::path::Path;
 
 use gantry_crds::condition::{ConditionType, condition};

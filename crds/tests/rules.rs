@@ -1,6 +1,8 @@
 //! Every rule of every definition, without a server: a valid object, one mutation, the sentence that answers it. operator/tests/api_server.rs tries
 //! the same cases on a real API server.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "support/schema.rs"]
 mod schema;
 #[path = "support/mod.rs"]

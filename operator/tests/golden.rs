@@ -11,6 +11,8 @@
 //!
 //! `show: resources` adds the children themselves to the plan.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

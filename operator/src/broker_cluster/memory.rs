@@ -62,8 +62,16 @@ impl Memory {
     pub fn divide(component: Component, limit: i64, heap_percent: Option<i32>) -> Option<Self> {
         let s = shares(component);
         let rest = limit - s.fixed;
-        let heap = heap_percent.map_or(rest * s.heap / 100, |p| limit * i64::from(p) / 100).clamp(s.least.0, MOST_HEAP);
         let direct = (rest * s.direct / 100).clamp(s.least.1, MOST_DIRECT);
+        let heap = match heap_percent {
+            Some(percent) => limit * i64::from(percent) / 100,
+            // Near the least limit direct memory takes more than its share, and the heap what it leaves.
+            None => (rest * s.heap / 100).max(s.least.0).min(rest - direct),
+        };
+        let heap = heap.min(MOST_HEAP);
+        if heap < s.least.0 {
+            return None;
+        }
         (s.fixed + heap + direct <= limit).then_some(Self { limit, heap, direct })
     }
 }

@@ -92,7 +92,7 @@ async fn refuse(object: &BrokerCluster, ctx: &Context, error: Error) -> Result<A
 
 async fn bounded(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Action, Error> {
     let timer = ctx.metrics.seconds.start_timer();
-    let name = key(&*object);
+    let name = key(&object);
     let result = match tokio::time::timeout(TIME_LIMIT, reconcile(object, ctx.clone())).await {
         Ok(result) => result,
         Err(_) => Err(Error::TimedOut(TIME_LIMIT.as_secs())),
@@ -109,7 +109,7 @@ async fn bounded(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Action
 // The signature is the controller runtime's.
 #[allow(clippy::needless_pass_by_value)]
 fn retry(object: Arc<BrokerCluster>, error: &Error, ctx: Arc<Context>) -> Action {
-    let wait = ctx.failed(&key(&*object));
+    let wait = ctx.failed(&key(&object));
     tracing::warn!(
         error = error.sentence(),
         reason = error.reason().as_str(),

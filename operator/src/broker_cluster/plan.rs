@@ -246,6 +246,10 @@ fn next_step(
     let first = outdated.first()?.component;
     // Roles one after the other: brokers wait until name servers and controllers have taken the change.
     for pod in outdated.iter().filter(|p| p.component == first) {
+        if let Some(other) = still_starting(cluster, observed, outdated, pod) {
+            holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
+            continue;
+        }
         match may_restart(cluster, observed, pod) {
             Ok(Consent::Stop) => {
                 return Some(Step::Restart { pod: pod.name.clone(), uid: pod.uid.clone(), component: pod.component });
@@ -257,4 +261,24 @@ fn next_step(
         }
     }
     None
+}
+
+/// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
+/// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
+/// to one that does not serve itself.
+fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact], pod: &PodFact) -> Option<String> {
+    if !pod.ready {
+        return None;
+    }
+    let mut sets = vec![
+        (Component::NameServer, cluster.component(Component::NameServer), cluster.name_servers.replicas),
+        (Component::Controller, cluster.component(Component::Controller), cluster.controllers.replicas),
+    ];
+    sets.extend(cluster.groups().into_iter().map(|g| (Component::Broker, g, cluster.brokers.replicas)));
+    let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
+    let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
+    sets.into_iter()
+        .filter(|(component, set, _)| *component <= pod.component && *set != pod.set)
+        .flat_map(|(_, set, replicas)| (0..replicas).map(move |i| format!("{set}-{i}")))
+        .find(|name| !serves(name) && !waits(name))
 }

@@ -10,7 +10,8 @@ use gantry::engine::GroupFacts;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
 
-use super::operator::{Pass, condition, pass};
+use super::operator::{Operator, Pass, condition};
+use super::parsed;
 use super::world::World;
 
 /// Ticks for which nobody can know that a process hangs or is cut off: until probes and heartbeats have failed.
@@ -25,12 +26,11 @@ pub struct Oracle {
     down: BTreeMap<String, String>,
     /// Since when a group has had no master that serves.
     unled: BTreeMap<String, u64>,
-    /// Restarts and elections, for statistics.
-    pub steps: usize,
+    operator: Operator,
 }
 
 impl Oracle {
-    /// A pass whose step and status are judged.
+    /// A pass whose step and status are judged; `None` where there was nothing to do and nothing has changed.
     ///
     /// # Errors
     /// What should not be.
@@ -39,15 +39,17 @@ impl Oracle {
         world: &mut World,
         object: &mut BrokerCluster,
         writes_left: Option<usize>,
-    ) -> Result<Pass, String> {
+    ) -> Result<Option<Pass>, String> {
         self.note(world);
         let before = Before::of(world);
-        let pass = pass(world, object, writes_left);
+        let Some(pass) = self.operator.pass(world, object, writes_left) else {
+            self.judge_status(world, object)?;
+            return Ok(None);
+        };
         let step = pass.plan.step.clone().filter(|_| {
             pass.cluster.mode == Mode::Apply && pass.done == pass.plan.writes.len() + 1 && pass.failure.is_none()
         });
         if let Some(step) = step {
-            self.steps += 1;
             self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component } = step {
                 self.in_flight = Some((pod.clone(), uid.clone()));
@@ -56,10 +58,12 @@ impl Oracle {
                 }
             }
         }
-        if !pass.killed {
-            self.judge_status(world, object, &pass)?;
+        if pass.killed {
+            self.operator = Operator::default();
+        } else {
+            self.judge_status(world, object)?;
         }
-        Ok(pass)
+        Ok(Some(pass))
     }
 
     /// Looks at what became of the last restarts.
@@ -85,7 +89,12 @@ impl Oracle {
         if !fact.ready {
             return Ok(());
         }
-        if let Some((other, _)) = self.in_flight.as_ref().filter(|(other, _)| other != pod) {
+        // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
+        let earlier = |other: &str| {
+            let other = seen.pods.iter().find(|p| p.name == other);
+            other.is_none_or(|p| p.component <= *component)
+        };
+        if let Some((other, _)) = self.in_flight.as_ref().filter(|(other, _)| other != pod && earlier(other)) {
             return Err(format!("{other} is still being restarted"));
         }
         if *component == Component::Broker && cluster.brokers.replicas > 1 {
@@ -99,7 +108,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_status(&mut self, world: &World, object: &BrokerCluster, pass: &Pass) -> Result<(), String> {
+    fn judge_status(&mut self, world: &World, object: &BrokerCluster) -> Result<(), String> {
         let status = object.status.clone().unwrap_or_default();
         let ready = condition(&status, "Ready");
         if !ready.starts_with("True") {
@@ -108,7 +117,7 @@ impl Oracle {
         if !world.engine_answers {
             return Err(format!("Ready is {ready} although the engine can't be asked"));
         }
-        for group in pass.cluster.groups() {
+        for group in parsed(object).groups() {
             if world.engine.world(|w| w.serving_master(&group).is_some()) {
                 self.unled.remove(&group);
                 continue;

@@ -93,7 +93,7 @@ impl Schedule {
     /// What should not have been.
     pub fn run(&mut self) -> Result<(), String> {
         // Half of the schedules start with a cluster that serves, so that rolls meet trouble, too.
-        if self.seed % 2 == 0 {
+        if self.seed.is_multiple_of(2) {
             settle(&mut self.world, &mut self.object, SETTLES)?;
             self.note("it serves".into());
         }
@@ -132,7 +132,9 @@ impl Schedule {
 
     fn pass(&mut self, writes_left: Option<usize>) -> Result<(), String> {
         let before = self.object.status.clone().unwrap_or_default();
-        let pass = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)?;
+        let Some(pass) = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)? else {
+            return Ok(());
+        };
         for write in pass.plan.writes.iter().take(pass.done) {
             self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
         }
@@ -319,7 +321,7 @@ impl Schedule {
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
             3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),
             4 => json!({"brokers": {"labels": {"n": n}}}),
-            5 => json!({"version": if n.len() % 2 == 0 { "5.5.1" } else { "5.5.0" }}),
+            5 => json!({"version": if n.len().is_multiple_of(2) { "5.5.1" } else { "5.5.0" }}),
             6 if groups < 3 => json!({"brokers": {"groups": groups + 1}}),
             7 if replicas < 3 => json!({"brokers": {"replicas": replicas + 1}}),
             _ => json!({"proxies": {"replicas": 1 + self.dice.below(3)}, "endpoints": [{"name": format!("e{n}")}]}),

@@ -72,7 +72,36 @@ pub struct World {
     pub unstartable: BTreeSet<String>,
     name: String,
     uids: u64,
+    /// What is read of the API again and again, and the version at which it was.
     listed: (u64, Resources),
+    owners: (u64, Vec<Owner>),
+}
+
+/// What the controllers read of a StatefulSet or Deployment.
+#[derive(Clone)]
+struct Owner {
+    kind: ChildKind,
+    name: String,
+    uid: String,
+    generation: Value,
+    replicas: usize,
+    revision: String,
+    template: Value,
+}
+
+impl Owner {
+    fn of(kind: ChildKind, object: &Value) -> Self {
+        let template = object["spec"]["template"].clone();
+        Self {
+            kind,
+            name: text(&object["metadata"]["name"]),
+            uid: text(&object["metadata"]["uid"]),
+            generation: object["metadata"]["generation"].clone(),
+            replicas: usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(0)).unwrap(),
+            revision: labels::stamp(&template.to_string()),
+            template,
+        }
+    }
 }
 
 impl World {
@@ -91,6 +120,7 @@ impl World {
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
+            owners: (u64::MAX, Vec::new()),
         }
     }
 
@@ -117,75 +147,72 @@ impl World {
 
     /// What StatefulSet and Deployment controllers, and the garbage collector, do.
     pub fn run_controllers(&mut self) {
-        let owners: BTreeMap<(ChildKind, String), String> =
-            self.api.all().map(|(key, o)| (key.clone(), text(&o["metadata"]["uid"]))).collect();
-        let lost: Vec<String> =
-            self.pods.values().filter(|p| owners.get(&p.owner) != Some(&p.owner_uid)).map(|p| p.name.clone()).collect();
+        if self.owners.0 != self.api.version() {
+            let owners = [ChildKind::StatefulSet, ChildKind::Deployment];
+            let owners = owners.into_iter().flat_map(|k| self.api.of_kind(k).map(move |o| Owner::of(k, o))).collect();
+            self.owners = (self.api.version(), owners);
+        }
+        let owners = std::mem::take(&mut self.owners);
+        let owned =
+            |p: &Pod| owners.1.iter().any(|o| (o.kind, &o.name) == (p.owner.0, &p.owner.1) && o.uid == p.owner_uid);
+        let lost: Vec<String> = self.pods.values().filter(|p| !owned(p)).map(|p| p.name.clone()).collect();
         lost.iter().for_each(|pod| self.delete_pod(pod));
-        let sets: Vec<Value> = self.api.of_kind(ChildKind::StatefulSet).cloned().collect();
-        sets.iter().for_each(|set| self.run_stateful_set(set));
-        let deployments: Vec<Value> = self.api.of_kind(ChildKind::Deployment).cloned().collect();
-        deployments.iter().for_each(|deployment| self.run_deployment(deployment));
+        for owner in &owners.1 {
+            match owner.kind {
+                ChildKind::StatefulSet => self.run_stateful_set(owner),
+                _ => self.run_deployment(owner),
+            }
+        }
+        self.owners = owners;
     }
 
-    fn run_stateful_set(&mut self, set: &Value) {
-        let name = text(&set["metadata"]["name"]);
-        let replicas = set["spec"]["replicas"].as_u64().unwrap_or(0);
-        let wanted: Vec<String> = (0..replicas).map(|i| format!("{name}-{i}")).collect();
-        let surplus: Vec<String> = self
-            .pods
-            .values()
-            .filter(|p| p.owner == (ChildKind::StatefulSet, name.clone()) && !wanted.contains(&p.name))
-            .map(|p| p.name.clone())
-            .collect();
+    fn run_stateful_set(&mut self, set: &Owner) {
+        let wanted: Vec<String> = (0..set.replicas).map(|i| format!("{}-{i}", set.name)).collect();
+        let own = |p: &&Pod| p.owner.0 == ChildKind::StatefulSet && p.owner.1 == set.name;
+        let surplus: Vec<String> =
+            self.pods.values().filter(own).filter(|p| !wanted.contains(&p.name)).map(|p| p.name.clone()).collect();
         surplus.iter().for_each(|pod| self.delete_pod(pod));
         let missing: Vec<String> = wanted.into_iter().filter(|pod| !self.pods.contains_key(pod)).collect();
-        for pod in missing {
-            self.create_pod(pod, (ChildKind::StatefulSet, name.clone()), set);
-        }
-        let own = || self.pods.values().filter(|p| p.owner.1 == name);
+        missing.into_iter().for_each(|pod| self.create_pod(pod, set));
         let status = json!({
-            "observedGeneration": set["metadata"]["generation"],
-            "updateRevision": revision(set),
-            "replicas": own().count(),
-            "readyReplicas": own().filter(|p| p.ready).count(),
+            "observedGeneration": set.generation,
+            "updateRevision": set.revision,
+            "replicas": self.pods.values().filter(own).count(),
+            "readyReplicas": self.pods.values().filter(own).filter(|p| p.ready).count(),
         });
-        self.api.set_status(ChildKind::StatefulSet, &name, status);
+        self.api.set_status(ChildKind::StatefulSet, &set.name, status);
     }
 
     /// One pod more than wanted while old ones are replaced, and an old one goes only when the others are ready.
-    fn run_deployment(&mut self, deployment: &Value) {
-        let name = text(&deployment["metadata"]["name"]);
-        let wanted = usize::try_from(deployment["spec"]["replicas"].as_u64().unwrap_or(0)).unwrap();
-        let revision = revision(deployment);
-        let own = || self.pods.values().filter(|p| p.owner == (ChildKind::Deployment, name.clone()) && !p.terminating);
-        let (new, all) = (own().filter(|p| p.revision == revision).count(), own().count());
+    fn run_deployment(&mut self, deployment: &Owner) {
+        let Owner { name, replicas, revision, .. } = deployment;
+        let own = || self.pods.values().filter(|p| p.owner.1 == *name && !p.terminating);
+        let (new, all) = (own().filter(|p| p.revision == *revision).count(), own().count());
         let ready = own().filter(|p| p.ready).count();
         let dispensable = own()
-            .filter(|p| p.revision != revision || new > wanted)
-            .find(|p| !p.ready || ready > wanted)
+            .filter(|p| p.revision != *revision || new > *replicas)
+            .find(|p| !p.ready || ready > *replicas)
             .map(|p| p.name.clone());
-        if new < wanted && all < wanted + 1 {
-            self.uids += 1;
-            self.create_pod(format!("{name}-{revision}-{}", self.uids), (ChildKind::Deployment, name), deployment);
+        if new < *replicas && all < replicas + 1 {
+            self.create_pod(format!("{name}-{revision}-{}", self.uids), deployment);
         } else if let Some(pod) = dispensable {
             self.delete_pod(&pod);
         }
     }
 
-    fn create_pod(&mut self, name: String, owner: (ChildKind, String), of: &Value) {
+    fn create_pod(&mut self, name: String, owner: &Owner) {
         self.uids += 1;
-        let template = &of["spec"]["template"];
-        let label = |key: &str| text(&template["metadata"]["labels"][key]);
-        let volumes = template["spec"]["volumes"].as_array().into_iter().flatten();
+        let label = |key: &str| text(&owner.template["metadata"]["labels"][key]);
+        let spec = &owner.template["spec"];
+        let volumes = spec["volumes"].as_array().into_iter().flatten();
         let pod = Pod {
             uid: format!("uid-of-pod-{}", self.uids),
             component: Component::from_name(&label(labels::COMPONENT)).expect("a component"),
-            owner,
-            owner_uid: text(&of["metadata"]["uid"]),
-            revision: revision(of),
+            owner: (owner.kind, owner.name.clone()),
+            owner_uid: owner.uid.clone(),
+            revision: owner.revision.clone(),
             config_maps: volumes.filter_map(|v| v["configMap"]["name"].as_str()).map(str::to_owned).collect(),
-            service_account: text(&template["spec"]["serviceAccountName"]),
+            service_account: text(&spec["serviceAccountName"]),
             version: label(labels::VERSION),
             started: None,
             ready: false,
@@ -194,11 +221,10 @@ impl World {
             name,
         };
         if let Some(address) = self.address(&pod) {
-            let group = pod.owner.1.clone();
             self.engine.world(|w| match pod.component {
                 Component::NameServer => w.add_name_server(&address),
                 Component::Controller => w.add_controller(&address),
-                Component::Broker => w.add_broker(&group, &address),
+                Component::Broker => w.add_broker(&owner.name, &address),
                 Component::Proxy => {}
             });
         }
@@ -338,11 +364,8 @@ impl World {
         self.engine.observe(&observe::addresses(cluster)).now_or_never().expect("the model answers at once")
     }
 
-    /// What the operator sees.
-    pub fn observe(&mut self, cluster: &Cluster) -> Observed {
-        if self.listed.0 != self.api.version() {
-            self.listed = (self.api.version(), self.api.list(&self.name));
-        }
+    /// What the operator sees of pods and engine.
+    pub fn sight(&self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
         let pods: Vec<PodFact> = self.pods.values().map(Pod::fact).collect();
         let facts = if self.engine_answers { self.facts(cluster) } else { nobody_answers(cluster) };
         let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
@@ -350,6 +373,15 @@ impl World {
         } else {
             EngineView::default()
         };
+        (pods, engine)
+    }
+
+    /// What the operator sees.
+    pub fn observe(&mut self, cluster: &Cluster) -> Observed {
+        if self.listed.0 != self.api.version() {
+            self.listed = (self.api.version(), self.api.list(&self.name));
+        }
+        let (pods, engine) = self.sight(cluster);
         Observed { live: self.listed.1.clone(), pods, engine }
     }
 
@@ -439,11 +471,6 @@ fn nobody_answers(cluster: &Cluster) -> EngineFacts {
         groups: addresses.groups.keys().map(|g| (g.clone(), unled())).collect(),
         brokers: addresses.groups.values().flatten().map(|a| (a.clone(), broker(a))).collect(),
     }
-}
-
-/// Name of the revision that a template would get.
-fn revision(owner: &Value) -> String {
-    labels::stamp(&owner["spec"]["template"].to_string())
 }
 
 fn text(value: &Value) -> String {
