@@ -39,8 +39,10 @@ test-fast: lint unit ## no cluster, no image: seconds after the first build
 lint: ## format and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-unit: ## unit tests, goldens, rules, the engine client against a real engine
+unit: ## unit tests, goldens, rules
 	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
+engine: ## the engine client against a real engine
+	@$(CARGO) test -p gantry-operator --test engine_real
 simulation: ## thousands of ticks of a simulated cluster, with faults and edits
 	@$(CARGO) test -p gantry-operator --test simulation
 generate: ## write generated files anew: CRDs, goldens, reference
