@@ -21,6 +21,9 @@ pub const GROUP: &str = "rocketmq.gantry.dev/broker-group";
 /// Annotation of every child: stamp of what was applied, so that a field that is no longer declared is noticed.
 pub const APPLIED: &str = "gantry.dev/applied";
 
+/// Annotation of every StatefulSet: how many pods Gantry declared last. `spec.replicas` may have been scaled by hand, and that is put right, not believed.
+pub const REPLICAS: &str = "gantry.dev/replicas";
+
 /// Labels that select the pods of a component; immutable in StatefulSets.
 #[must_use]
 pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {

@@ -12,6 +12,7 @@ use crate::broker_cluster::resources::{Resources, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::view::{Observed, PodFact};
 use crate::child::{ChildKind, ChildRef, Write, compare};
+use crate::labels;
 
 /// What is to be done now.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -84,7 +85,8 @@ pub fn fit(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Clu
     let mut fitted = cluster.clone();
     let replicas = |name: &str| {
         let set = observed.live.stateful_sets.iter().find(|s| s.name_any() == name)?;
-        set.spec.as_ref()?.replicas
+        let declared = set.annotations().get(labels::REPLICAS).and_then(|n| n.parse().ok());
+        declared.or(set.spec.as_ref()?.replicas)
     };
     if let Some(live) =
         replicas(&cluster.component(Component::Controller)).filter(|n| *n != cluster.controllers.replicas)

@@ -56,7 +56,7 @@ pub fn status(
     };
     let conditions = vec![
         is(ConditionType::Ready, ready(cluster, observed, &counts)),
-        is(ConditionType::Progressing, progressing(cluster, &counts, outcome)),
+        is(ConditionType::Progressing, progressing(cluster, observed, &counts, outcome)),
         is(ConditionType::Degraded, degraded(cluster, observed, &counts, outcome)),
     ];
     BrokerClusterStatus {
@@ -113,18 +113,23 @@ fn up_to_mebibyte(bytes: i64) -> i64 {
 /// A condition's status, reason and message.
 type Judgement = (Truth, Reason, String);
 
+/// How many there are, where that is known, and how many are declared.
+type Count = (Option<usize>, i32);
+
 /// Ready and declared counts per role.
 struct Counts {
-    name_servers: (usize, i32),
-    controllers: (usize, i32),
-    proxies: (usize, i32),
-    groups: (usize, i32),
-    in_sync: (usize, i32),
+    name_servers: Count,
+    controllers: Count,
+    proxies: Count,
+    groups: Count,
+    in_sync: Count,
 }
 
 impl Counts {
     fn of(cluster: &Cluster, observed: &Observed, groups: &[GroupStatus]) -> Self {
-        let ready = |c| observed.pods.iter().filter(|p| p.component == c && p.ready && !p.terminating).count();
+        let ready = |c| Some(observed.pods.iter().filter(|p| p.component == c && p.ready && !p.terminating).count());
+        // A pod that serves while nobody can say what: to count it as none would be a guess.
+        let known = !groups.iter().flat_map(|g| &g.replicas).any(|r| r.state == ReplicaState::Unknown);
         let in_sync = |g: &GroupStatus| {
             g.replicas.iter().filter(|r| matches!(r.state, ReplicaState::Master | ReplicaState::InSync)).count()
         };
@@ -141,14 +146,17 @@ impl Counts {
             name_servers: (ready(Component::NameServer), cluster.name_servers.replicas),
             controllers: (ready(Component::Controller), cluster.controllers.replicas),
             // A surge pod of a roll is not one proxy more than declared.
-            proxies: (ready(Component::Proxy).min(usize::try_from(proxies).unwrap_or(0)), proxies),
-            groups: (groups.iter().filter(serves).count(), cluster.brokers.groups),
-            in_sync: (groups.iter().map(in_sync).sum(), cluster.brokers.groups * cluster.brokers.replicas),
+            proxies: (ready(Component::Proxy).map(|n| n.min(usize::try_from(proxies).unwrap_or(0))), proxies),
+            groups: (known.then(|| groups.iter().filter(serves).count()), cluster.brokers.groups),
+            in_sync: (
+                known.then(|| groups.iter().map(in_sync).sum()),
+                cluster.brokers.groups * cluster.brokers.replicas,
+            ),
         }
     }
 
     fn summary(&self) -> Summary {
-        let show = |(ready, wanted): (usize, i32)| format!("{ready}/{wanted}");
+        let show = |(ready, wanted): Count| format!("{}/{wanted}", shown(ready));
         Summary {
             groups: show(self.groups),
             in_sync: show(self.in_sync),
@@ -159,13 +167,26 @@ impl Counts {
     }
 }
 
-fn all((ready, wanted): (usize, i32)) -> bool {
-    i64::try_from(ready).unwrap_or(i64::MAX) >= i64::from(wanted)
+fn all((ready, wanted): Count) -> bool {
+    ready.is_some_and(|ready| i64::try_from(ready).unwrap_or(i64::MAX) >= i64::from(wanted))
+}
+
+fn shown(count: Option<usize>) -> String {
+    count.map_or_else(|| "?".into(), |n| n.to_string())
+}
+
+/// The engine's reason why the counts of replicas are not known, where they are not.
+fn unknown(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Option<Judgement> {
+    if counts.in_sync.0.is_some() {
+        return None;
+    }
+    let unknown = cluster.groups().iter().find_map(|g| observed.engine.sync(g).err())?;
+    Some((Truth::Unknown, Reason::from_name(&unknown.reason), unknown.message))
 }
 
 /// Can clients send to and receive from every group?
 fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
-    if counts.name_servers.0 == 0 {
+    if counts.name_servers.0 == Some(0) {
         return (Truth::False, Reason::NameServersNotReady, "no name server is ready".into());
     }
     if let Some(unknown) = cluster.groups().iter().find_map(|g| observed.engine.sync(g).err()) {
@@ -186,7 +207,7 @@ fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
     if !all(counts.groups) {
         return not_serving(cluster, observed);
     }
-    if counts.proxies.0 == 0 {
+    if counts.proxies.0 == Some(0) {
         return (
             Truth::False,
             Reason::ProxiesNotReady,
@@ -229,7 +250,7 @@ fn with_trouble(sentence: String, observed: &Observed, component: Component) -> 
     }
 }
 
-fn progressing(cluster: &Cluster, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
+fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
@@ -255,14 +276,15 @@ fn progressing(cluster: &Cluster, counts: &Counts, outcome: &Outcome<'_>) -> Jud
     if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
     }
-    (Truth::True, Reason::Creating, "waiting for pods to serve".into())
+    unknown(cluster, observed, counts)
+        .unwrap_or_else(|| (Truth::True, Reason::Creating, "waiting for pods to serve".into()))
 }
 
 fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
     if let Some((reason, message)) = &outcome.failure {
         return (Truth::True, *reason, message.clone());
     }
-    let short = |what: &str, (ready, wanted): (usize, i32)| format!("{ready} of {wanted} {what}");
+    let short = |what: &str, (ready, wanted): Count| format!("{} of {wanted} {what}", shown(ready));
     let checks = [
         (counts.name_servers, Component::NameServer, Reason::NameServersMissing, "name servers are ready"),
         (counts.controllers, Component::Controller, Reason::ControllersMissing, "controllers are ready"),
@@ -270,12 +292,15 @@ fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &O
         (counts.proxies, Component::Proxy, Reason::ProxiesMissing, "proxies are ready"),
     ];
     for (count, component, reason, what) in checks {
-        if !all(count) {
+        if count.0.is_some() && !all(count) {
             return (Truth::True, reason, with_trouble(short(what, count), observed, component));
         }
     }
     if let Ok(None) = observed.engine.controller_leader {
         return (Truth::True, Reason::NoControllerLeader, "the controllers have no leader".into());
+    }
+    if let Some(unknown) = unknown(cluster, observed, counts) {
+        return unknown;
     }
     match outcome.plan.holds.first() {
         Some(hold) => (Truth::True, hold.reason(), hold.to_string()),

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
 use crate::broker_cluster::parse::{Cluster, Volume};
 use crate::broker_cluster::resources::{config, group_selector, metadata, pod};
+use crate::labels;
 
 /// The StatefulSet of a group.
 #[must_use]
@@ -49,6 +50,7 @@ pub fn named_pods(
     if let Some(labels) = &mut meta.labels {
         labels.extend(shape.selector.clone());
     }
+    meta.annotations = Some([(labels::REPLICAS.to_owned(), replicas.to_string())].into());
     StatefulSet {
         metadata: meta,
         spec: Some(StatefulSetSpec {
