@@ -21,7 +21,7 @@ final class Bench extends Verb {
 
     @Override
     String work() throws Exception {
-        try (Sender sender = Sender.open(flags, type, body -> null)) {
+        try (Sender sender = open(() -> Sender.open(flags, type, body -> null))) {
             flags.rejectUnread();
             Thread[] callers = new Thread[threads];
             for (int i = 0; i < threads; i++) {

@@ -28,7 +28,7 @@ final class Consume extends Verb implements Receiver.Inbox {
 
     @Override
     String work() throws Exception {
-        Receiver receiver = Receiver.open(flags, this);
+        Receiver receiver = open(() -> Receiver.open(flags, this));
         try {
             flags.rejectUnread();
             events.emit("ready");

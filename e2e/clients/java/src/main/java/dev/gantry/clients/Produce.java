@@ -34,7 +34,7 @@ final class Produce extends Verb {
 
     @Override
     String work() throws Exception {
-        try (Sender sender = Sender.open(flags, type, this::check)) {
+        try (Sender sender = open(() -> Sender.open(flags, type, this::check))) {
             flags.rejectUnread();
             events.emit("ready");
             long start = events.millis();

@@ -1,9 +1,12 @@
 package dev.gantry.clients;
 
 import java.util.List;
+import java.util.concurrent.Callable;
 
 /** One command under way: runs once, says in its summary whether everything asked for was done, and can be stopped. */
 abstract class Verb {
+    private static final int STARTS = 5;
+
     final Flags flags;
     final Events events;
     private boolean stopped;
@@ -36,6 +39,26 @@ abstract class Verb {
         } catch (Exception error) {
             events.emit("summary", "ok", false, "reason", Events.describe(error));
             return 1;
+        }
+    }
+
+    /**
+     * Opens a client. One that starts while its proxy learns of the topic or goes away fails at once ("Stream is already completed"), and a
+     * program is expected to try again: so does this one, and tells every attempt. Wrong flags are wrong each time.
+     */
+    final <T> T open(Callable<T> client) throws Exception {
+        for (int attempt = 1; ; attempt++) {
+            try {
+                return client.call();
+            } catch (IllegalArgumentException error) {
+                throw error;
+            } catch (Exception error) {
+                if (attempt >= STARTS || isStopped()) {
+                    throw error;
+                }
+                events.emit("start-failed", "attempt", attempt, "error", Events.describe(error));
+                pause(1000);
+            }
         }
     }
 
