@@ -1,5 +1,6 @@
 //! The official clients, run in a pod beside the cluster under test.
 
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,6 +56,20 @@ impl<'a> Clients<'a> {
         let summary = events.last().with_context(|| format!("{command} printed nothing"))?;
         ensure!(summary["event"] == "summary" && summary["ok"] == true, "{command}: {summary}");
         Ok(events)
+    }
+
+    /// Starts the Java clients' `serve`: commands go to its standard input, events come from its standard output.
+    ///
+    /// # Errors
+    /// Where kubectl does not start.
+    pub fn serve(&self) -> Result<Child> {
+        self.namespace
+            .command(&["exec", "-i", "clients", "--", "java", "@/opt/clients/java.options", "serve"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("kubectl exec does not start")
     }
 
     /// Runs one command and returns its summary.

@@ -41,6 +41,14 @@ impl Namespace {
         kubectl(&all)
     }
 
+    /// `kubectl -n <namespace> ARGS`, to be started by the caller.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = command();
+        command.args(["-n", &self.name]).args(args);
+        command
+    }
+
     /// Applies manifests.
     ///
     /// # Errors
@@ -99,12 +107,16 @@ fn apply_to(namespace: Option<&str>, manifests: &str) -> Result<()> {
     run(&args, Some(manifests)).map(|_| ())
 }
 
-fn run(args: &[&str], input: Option<&str>) -> Result<String> {
+fn command() -> Command {
     let mut command = Command::new("kubectl");
     if let Ok(context) = std::env::var("CONTEXT") {
         command.args(["--context", &context]);
     }
-    let mut child = command
+    command
+}
+
+fn run(args: &[&str], input: Option<&str>) -> Result<String> {
+    let mut child = command()
         .args(args)
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())

@@ -1,5 +1,6 @@
-//! What the end-to-end tests stand on: kubectl, waiting for conditions, and the official clients in a pod.
+//! What the end-to-end tests stand on: kubectl, waiting for conditions, the official clients in a pod, and the account of every message.
 
+pub mod audit;
 pub mod clients;
 pub mod kubectl;
 pub mod wait;

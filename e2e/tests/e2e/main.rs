@@ -2,6 +2,7 @@
 
 mod lifecycle;
 mod messages;
+mod proxies;
 mod refusals;
 mod repair;
 mod shop;

@@ -1,0 +1,295 @@
+//! The account of every acknowledged message: clients of both protocols write and read without a pause while something is done to the cluster;
+//! then each acknowledged message is looked for.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::clients::{Client, Clients};
+use crate::wait::{Answer, until};
+
+/// How long a message that was on its way to a client which went may take to come again: the invisible time of a gRPC consumer and some.
+const LATE: Duration = Duration::from_secs(180);
+
+/// One topic that is written and read all the time.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// Topic; the consumer group is `<topic>-readers`.
+    pub topic: &'static str,
+    /// `grpc` or `remoting`.
+    pub protocol: &'static str,
+    /// Endpoint of that protocol.
+    pub endpoint: &'static str,
+    /// `normal`, `fifo`, `delay`, `transaction` or `ordered`.
+    pub type_: &'static str,
+    /// Messages a second.
+    pub rate: u32,
+}
+
+/// An audit under way.
+pub struct Audit<'a> {
+    clients: &'a Clients<'a>,
+    flows: Vec<Flow>,
+    run: String,
+    child: Child,
+    stdin: ChildStdin,
+    events: Arc<Mutex<Vec<Value>>>,
+}
+
+/// What became of the messages of a flow.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Topic.
+    pub topic: String,
+    /// Messages that the broker acknowledged (and that were to be delivered).
+    pub acked: usize,
+    /// Sends that failed at the program, after all that the client itself had tried.
+    pub failed: Vec<String>,
+    /// Acknowledged, and never received by anybody.
+    pub lost: Vec<i64>,
+    /// Received more than once by the readers.
+    pub duplicates: usize,
+    /// Of FIFO and ordered flows: received after a later one of its message group.
+    pub disordered: usize,
+    /// Longest time between two acknowledgements, in ms.
+    pub write_gap: i64,
+    /// Longest time between two receptions, in ms.
+    pub read_gap: i64,
+}
+
+impl fmt::Display for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:<18} acknowledged {:>6}  lost {}  failed sends {}  duplicates {}  out of order {}  longest without a write {} ms, without a read {} ms",
+            self.topic,
+            self.acked,
+            self.lost.len(),
+            self.failed.len(),
+            self.duplicates,
+            self.disordered,
+            self.write_gap,
+            self.read_gap
+        )
+    }
+}
+
+impl<'a> Audit<'a> {
+    /// Starts to write and read; returns when every flow has had a message there and back.
+    ///
+    /// # Errors
+    /// Where a client does not start.
+    pub fn start(clients: &'a Clients<'a>, flows: &[Flow]) -> Result<Self> {
+        let run = format!("audit-{}-{}", std::process::id(), unique());
+        let mut child = clients.serve()?;
+        let (stdin, stdout) = (child.stdin.take().context("no stdin")?, child.stdout.take().context("no stdout")?);
+        let events = Arc::new(Mutex::new(Vec::new()));
+        let sink = events.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if let Ok(event) = serde_json::from_str(&line) {
+                    held(&sink).push(event);
+                }
+            }
+        });
+        let mut audit = Self { clients, flows: flows.to_vec(), run, child, stdin, events };
+        for flow in flows {
+            let Flow { topic, protocol, endpoint, type_, rate } = flow;
+            let run = &audit.run;
+            let ordered = matches!(*type_, "fifo" | "ordered");
+            let consume = format!(
+                "{topic}-in consume --protocol {protocol} --endpoint {endpoint} --topic {topic} --consumer-group {topic}-readers --run {run} --until-idle 3600000 --timeout 3600 --abandon{}",
+                if ordered && *protocol == "remoting" { " --ordered" } else { "" }
+            );
+            let produce = format!(
+                "{topic}-out produce --protocol {protocol} --endpoint {endpoint} --topic {topic} --run {run} --type {type_} --rate {rate} --seconds 3600 --attempts 1{}{}",
+                if *type_ == "delay" { " --delay-ms 2000" } else { "" },
+                if *type_ == "transaction" { " --rollback-every 10" } else { "" },
+            );
+            writeln!(audit.stdin, "{consume}\n{produce}")?;
+        }
+        audit.until_received(Duration::from_secs(120))?;
+        Ok(audit)
+    }
+
+    /// Waits until every flow has received something that was sent after now.
+    ///
+    /// # Errors
+    /// After `limit`.
+    pub fn until_received(&self, limit: Duration) -> Result<()> {
+        let last = |f: &Flow, events: &[Value]| {
+            of(events, &format!("{}-out", f.topic), "acked").filter_map(|e| e["seq"].as_i64()).max().unwrap_or(-1)
+        };
+        let floor: Vec<i64> = self.flows.iter().map(|f| last(f, &held(&self.events))).collect();
+        until("every flow has a message there and back", limit, || {
+            let events = held(&self.events);
+            let behind = self.flows.iter().zip(&floor).find(|(f, floor)| {
+                !of(&events, &format!("{}-in", f.topic), "received").any(|e| e["seq"].as_i64() > Some(**floor))
+            });
+            let troubles = events.iter().rev().find(|e| e["event"] == "failed" || e["event"] == "summary");
+            Ok(Answer::when(behind.is_none(), (), || format!("{behind:?}; last trouble: {troubles:?}")))
+        })
+    }
+
+    /// Stops writing, waits until everything acknowledged was received or is late, and gives the account. What is late is looked for once more,
+    /// by a group that reads the topic from its start.
+    ///
+    /// # Errors
+    /// Where the clients went away before the end.
+    pub fn finish(mut self) -> Result<Vec<Account>> {
+        for flow in &self.flows {
+            writeln!(self.stdin, "stop {}-out", flow.topic)?;
+        }
+        until("the producers have ended", Duration::from_secs(60), || {
+            let events = held(&self.events);
+            let ended = self.flows.iter().all(|f| of(&events, &format!("{}-out", f.topic), "summary").next().is_some());
+            Ok(Answer::when(ended, (), || "one still sends".into()))
+        })?;
+        // Who is late is judged below, so that the account is printed in any case.
+        let _ = until("everything acknowledged was received", LATE, || {
+            let missing: usize = self.accounts().iter().map(|a| a.lost.len()).sum();
+            Ok(Answer::when(missing == 0, (), || format!("{missing} are missing")))
+        });
+        for flow in &self.flows {
+            writeln!(self.stdin, "stop {}-in", flow.topic)?;
+        }
+        writeln!(self.stdin, "wait")?;
+        let mut accounts = self.accounts();
+        for (flow, account) in self.flows.iter().zip(&mut accounts).filter(|(_, a)| !a.lost.is_empty()) {
+            let found = self.look_again(flow)?;
+            account.lost.retain(|seq| !found.contains(seq));
+        }
+        drop(self.stdin);
+        self.child.wait()?;
+        for account in &accounts {
+            println!("{account}");
+        }
+        Ok(accounts)
+    }
+
+    fn look_again(&self, flow: &Flow) -> Result<BTreeSet<i64>> {
+        let Flow { topic, protocol, endpoint, .. } = flow;
+        let command = format!(
+            "consume --protocol {protocol} --endpoint {endpoint} --topic {topic} --consumer-group {topic}-again --run {} --until-idle 20000 --timeout 300 --abandon",
+            self.run
+        );
+        let events = self.clients.run(Client::Java, &command)?;
+        Ok(events.iter().filter(|e| e["event"] == "received").filter_map(|e| e["seq"].as_i64()).collect())
+    }
+
+    fn accounts(&self) -> Vec<Account> {
+        let events = held(&self.events);
+        self.flows.iter().map(|f| account(f, &events)).collect()
+    }
+}
+
+fn unique() -> u128 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |d| d.as_millis())
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn of<'e>(events: &'e [Value], command: &str, event: &str) -> impl Iterator<Item = &'e Value> {
+    let (command, event) = (command.to_owned(), event.to_owned());
+    events.iter().filter(move |e| e["cmd"] == command && e["event"] == event)
+}
+
+fn account(flow: &Flow, events: &[Value]) -> Account {
+    let (out, inn) = (format!("{}-out", flow.topic), format!("{}-in", flow.topic));
+    let seqs = |command: &str, event: &str| -> Vec<i64> {
+        of(events, command, event).filter_map(|e| e["seq"].as_i64()).collect()
+    };
+    let (acked, received) = (seqs(&out, "acked"), seqs(&inn, "received"));
+    let distinct: BTreeSet<i64> = received.iter().copied().collect();
+    Account {
+        topic: flow.topic.into(),
+        acked: acked.len(),
+        failed: of(events, &out, "failed").map(|e| e["error"].as_str().unwrap_or_default().to_owned()).collect(),
+        lost: acked.iter().copied().filter(|s| !distinct.contains(s)).collect(),
+        duplicates: received.len() - distinct.len(),
+        disordered: if matches!(flow.type_, "fifo" | "ordered") { disordered(events, &inn) } else { 0 },
+        write_gap: longest_gap(of(events, &out, "acked")),
+        read_gap: longest_gap(of(events, &inn, "received")),
+    }
+}
+
+/// First receptions that come after a later one of their group. A message that comes again says nothing of order.
+fn disordered(events: &[Value], command: &str) -> usize {
+    let mut seen = BTreeSet::new();
+    let mut latest: BTreeMap<String, i64> = BTreeMap::new();
+    let mut wrong = 0;
+    for event in of(events, command, "received") {
+        let (Some(seq), group) = (event["seq"].as_i64(), event["group"].to_string()) else { continue };
+        if !seen.insert(seq) {
+            continue;
+        }
+        let last = latest.entry(group).or_insert(-1);
+        if seq < *last {
+            wrong += 1;
+        }
+        *last = (*last).max(seq);
+    }
+    wrong
+}
+
+fn longest_gap<'e>(events: impl Iterator<Item = &'e Value>) -> i64 {
+    let times: Vec<i64> = events.filter_map(|e| e["t_ms"].as_i64()).collect();
+    times.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
+}
+
+/// That nothing acknowledged was lost and no order was broken.
+///
+/// # Errors
+/// Where it was, with the account.
+pub fn nothing_lost(accounts: &[Account]) -> Result<()> {
+    for account in accounts {
+        ensure!(account.acked > 0, "{} was not written", account.topic);
+        ensure!(account.lost.is_empty() && account.disordered == 0, "{account}; lost {:?}", account.lost);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn flow(type_: &'static str) -> Flow {
+        Flow { topic: "t", protocol: "grpc", endpoint: "e", type_, rate: 1 }
+    }
+
+    fn event(command: &str, name: &str, seq: i64, at: i64) -> Value {
+        json!({"cmd": command, "event": name, "seq": seq, "group": "g0", "t_ms": at})
+    }
+
+    #[test]
+    fn an_acknowledged_message_that_nobody_received_is_lost() {
+        let events = [
+            event("t-out", "acked", 0, 10),
+            event("t-out", "failed", 1, 20),
+            event("t-out", "acked", 2, 910),
+            event("t-in", "received", 0, 15),
+            event("t-in", "received", 0, 25),
+        ];
+        let a = account(&flow("normal"), &events);
+        assert_eq!((a.acked, a.lost.as_slice(), a.duplicates, a.failed.len(), a.write_gap), (2, &[2][..], 1, 1, 900));
+        assert!(nothing_lost(&[a]).is_err());
+    }
+
+    #[test]
+    fn a_message_after_a_later_one_of_its_group_is_out_of_order_and_one_that_comes_again_is_not() {
+        let received = |seqs: &[i64]| seqs.iter().map(|s| event("t-in", "received", *s, *s)).collect::<Vec<_>>();
+        assert_eq!(account(&flow("fifo"), &received(&[0, 2, 1, 3])).disordered, 1);
+        assert_eq!(account(&flow("fifo"), &received(&[0, 1, 0, 2, 1])).disordered, 0);
+        assert_eq!(account(&flow("normal"), &received(&[0, 2, 1])).disordered, 0);
+    }
+}
