@@ -10,6 +10,7 @@ pub mod context;
 pub mod diff;
 pub mod engine;
 pub mod error;
+pub mod install;
 pub mod labels;
 pub mod leader;
 pub mod metadata;

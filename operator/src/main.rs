@@ -18,8 +18,15 @@ struct Arguments {
 enum Command {
     /// Run the operator.
     Run(Settings),
-    /// Print the definitions of all kinds as YAML.
-    Crds,
+    /// Print the definitions of all kinds as YAML, or apply them.
+    Crds {
+        /// Apply them to the cluster of the kubeconfig, or of the pod, and wait until they are served.
+        #[arg(long)]
+        apply: bool,
+        /// Whose fields they become.
+        #[arg(long, default_value = "gantry", requires = "apply")]
+        field_manager: String,
+    },
     /// Show what manifests would create or change, without a cluster.
     Plan {
         /// Manifests, each of one or more documents; `-` is standard input.
@@ -45,23 +52,30 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Crds => {
+        Command::Crds { apply: false, .. } => {
             print!("{}", gantry::offline::definitions()?);
             Ok(())
         }
+        Command::Crds { apply: true, field_manager } => block_on(async move {
+            let client = kube::Client::try_default().await?;
+            for name in gantry::install::definitions(&client, &field_manager).await? {
+                println!("{name} is applied and served");
+            }
+            Ok(())
+        }),
         Command::Plan { filename, from, settings } => {
             print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
             Ok(())
         }
         Command::Run(settings) => {
             gantry::telemetry::init();
-            // One TLS provider for the whole process, whatever dependencies would choose.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .worker_threads(2)
-                .build()?
-                .block_on(gantry::run::run(settings))
+            block_on(gantry::run::run(settings))
         }
     }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    // One TLS provider for the whole process, whatever dependencies would choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?.block_on(work)
 }

@@ -1,6 +1,7 @@
 //! What a user does with Gantry, done for real. One cluster serves all tests, one after the other: run by `make e2e`.
 
 mod lifecycle;
+mod memory;
 mod messages;
 mod proxies;
 mod refusals;

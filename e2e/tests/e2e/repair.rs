@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
 
 use crate::shop::Shop;
@@ -13,16 +14,61 @@ const REPAIR: Duration = Duration::from_secs(30);
 const OURS: &str = "app.kubernetes.io/managed-by=gantry,app.kubernetes.io/instance=shop";
 
 #[test]
-fn a_deleted_child_comes_back() -> Result<()> {
+fn a_deleted_child_of_any_kind_comes_back_and_no_pod_is_restarted() -> Result<()> {
     let shop = Shop::ready()?;
-    for child in ["service/shop-proxy-private", "poddisruptionbudget/shop-broker-0", "serviceaccount/shop-broker"] {
-        let before = shop.namespace.get(child)?["metadata"]["uid"].clone();
-        shop.namespace.kubectl(&["delete", child, "--wait=false"])?;
-        until(&format!("{child} is back"), REPAIR, || {
-            let uid = shop.namespace.get(child)?["metadata"]["uid"].clone();
-            Ok(Answer::when(uid != before, (), || "it is still the old one".into()))
-        })?;
+    let before = pods(&shop, "app.kubernetes.io/component!=proxy")?;
+    let mut children = 0;
+    for kind in ["service", "configmap", "poddisruptionbudget", "serviceaccount", "statefulset", "deployment"] {
+        for child in shop.namespace.list(kind, OURS)? {
+            let name = format!("{kind}/{}", child["metadata"]["name"].as_str().unwrap_or_default());
+            // The pods of a set that is deleted with its orphans left are adopted by the next one.
+            shop.namespace.kubectl(&["delete", &name, "--wait=false", "--cascade=orphan"])?;
+            until(&format!("{name} is back"), REPAIR, || {
+                let uid = shop.namespace.get(&name)?["metadata"]["uid"].clone();
+                Ok(Answer::when(uid != child["metadata"]["uid"], (), || "it is still the old one".into()))
+            })?;
+            children += 1;
+        }
     }
+    ensure!(children >= 15, "only {children} children were tried");
+    shop.namespace.wait_for_condition("brokercluster/shop", "Degraded", "False", Duration::from_secs(180))?;
+    ensure!(pods(&shop, "app.kubernetes.io/component!=proxy")? == before, "pods were {before:?}");
+    Ok(())
+}
+
+#[test]
+fn a_set_that_was_scaled_by_hand_is_scaled_back() -> Result<()> {
+    let shop = Shop::ready()?;
+    shop.namespace.kubectl(&["scale", "statefulset/shop-nameserver", "--replicas=1"])?;
+    until("there are two name servers again", Duration::from_secs(120), || {
+        let replicas = shop.namespace.get("statefulset/shop-nameserver")?["spec"]["replicas"].clone();
+        Ok(Answer::when(replicas == 2, (), || replicas.to_string()))
+    })?;
+    shop.namespace.wait_for_condition("brokercluster/shop", "Degraded", "False", Duration::from_secs(180))?;
+    Ok(())
+}
+
+#[test]
+fn a_broken_cluster_in_another_namespace_slows_no_other() -> Result<()> {
+    let shop = Shop::ready()?;
+    let elsewhere = Namespace::create("elsewhere")?;
+    elsewhere.apply(
+        "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: BrokerCluster, metadata: {name: shop}, spec: {image: 'gantry/none:0', brokers: {storage: {reclaimPolicy: Delete}}}}",
+    )?;
+    let said = until("the broken one says what is wrong", Duration::from_secs(90), || {
+        let cluster = elsewhere.get("brokercluster/shop")?;
+        let conditions = cluster["status"]["conditions"].to_string();
+        Ok(Answer::when(
+            conditions.contains("ImagePull") || conditions.contains("ErrImage"),
+            conditions.clone(),
+            || conditions,
+        ))
+    })?;
+    ensure!(said.contains("\"status\":\"True\",\"type\":\"Degraded\""), "{said}");
+    // Of the same name in another namespace, and not its: nothing of the one becomes the other's.
+    shop.topic("beside-a-broken-one", "Normal")?;
+    shop.namespace.wait_for_condition("brokercluster/shop", "Degraded", "False", Duration::from_secs(60))?;
+    elsewhere.kubectl(&["delete", "brokercluster/shop", "--wait=true", "--timeout=60s"])?;
     Ok(())
 }
 
