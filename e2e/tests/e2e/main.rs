@@ -1,5 +1,7 @@
 //! What a user does with Gantry, done for real. One cluster serves all tests, one after the other: run by `make e2e`.
 
+mod chart;
+mod documents;
 mod lifecycle;
 mod memory;
 mod messages;
@@ -7,3 +9,4 @@ mod proxies;
 mod refusals;
 mod repair;
 mod shop;
+mod transactions;

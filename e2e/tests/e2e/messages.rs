@@ -6,17 +6,25 @@ use gantry_e2e::clients::Client;
 use crate::shop::{GRPC, REMOTING, Shop};
 
 /// One kind of message: which client sends, which receives, over what.
-struct Case {
-    name: &'static str,
-    topic_type: &'static str,
-    delivery: &'static str,
-    send: (Client, &'static str),
-    receive: (Client, &'static str),
-    sent: u64,
-    received: u64,
+pub struct Case {
+    /// Topic; the consumer group is `<name>-readers`.
+    pub name: &'static str,
+    /// `spec.type` of the topic.
+    pub topic_type: &'static str,
+    /// `spec.delivery` of the group.
+    pub delivery: &'static str,
+    /// Who sends, over which protocol.
+    pub send: (Client, &'static str),
+    /// Who receives, over which protocol.
+    pub receive: (Client, &'static str),
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages to be received.
+    pub received: u64,
 }
 
-const GRPC_JAVA: (Client, &str) = (Client::Java, "--protocol grpc --endpoint");
+/// The official Java client over gRPC.
+pub const GRPC_JAVA: (Client, &str) = (Client::Java, "--protocol grpc --endpoint");
 const GRPC_GO: (Client, &str) = (Client::Go, "--protocol grpc --endpoint");
 const REMOTING_JAVA: (Client, &str) = (Client::Java, "--protocol remoting --endpoint");
 
@@ -24,7 +32,8 @@ fn endpoint((_, protocol): (Client, &str)) -> &'static str {
     if protocol.contains("remoting") { REMOTING } else { GRPC }
 }
 
-fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<()> {
+/// Makes topic and group, sends, receives, and checks all of it.
+pub fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<()> {
     let shop = Shop::ready()?;
     let (topic, group) = (case.name, format!("{}-readers", case.name));
     shop.topic(topic, case.topic_type)?;
@@ -95,20 +104,6 @@ fn delayed_messages_over_grpc_arrive_after_their_delay() -> Result<()> {
         received: 20,
     };
     run(&case, "--type delay --delay-ms 5000", "--mode push")
-}
-
-#[test]
-fn committed_transactions_over_grpc_arrive_and_those_rolled_back_do_not() -> Result<()> {
-    let case = Case {
-        name: "transaction",
-        topic_type: "Transaction",
-        delivery: "Concurrent",
-        send: GRPC_JAVA,
-        receive: GRPC_JAVA,
-        sent: 40,
-        received: 30,
-    };
-    run(&case, "--type transaction --rollback-every 4", "--mode push")
 }
 
 #[test]

@@ -1,0 +1,19 @@
+//! Transactions, last of all: after the first one a 5.5.0 broker keeps a core busy (docs/failure-modes.md), which other tests need not suffer.
+
+use anyhow::Result;
+
+use crate::messages::{Case, GRPC_JAVA, run};
+
+#[test]
+fn committed_transactions_over_grpc_arrive_and_those_rolled_back_do_not() -> Result<()> {
+    let case = Case {
+        name: "transaction",
+        topic_type: "Transaction",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 40,
+        received: 30,
+    };
+    run(&case, "--type transaction --rollback-every 4", "--mode push")
+}
