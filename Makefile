@@ -22,8 +22,8 @@ up: ## the Kubernetes under test, with the images loaded
 	@$(CLUSTER) up
 	@$(STEP) "engine image" hack/images
 down: demo-down ## remove the Kubernetes under test
-deploy: ## build the operator and (re)install it
-	@hack/deploy
+deploy: ## build the operator without optimization and (re)install it: seconds after an edit
+	@GANTRY_PROFILE=dev hack/deploy
 logs: ## the operator's log
 	@$(CLUSTER) kubectl -- -n gantry-system logs deployment/gantry-operator --tail=200 -f
 shell: ## a shell where pods, Services and DNS names of the Kubernetes under test are reachable
@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit simulation generated chart e2e generate
+.PHONY: test test-fast lint unit simulation generated chart bench e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -51,5 +51,7 @@ generated: ## generated files are current
 	@hack/generate --check
 chart: ## the chart renders what it should
 	@hack/chart
+bench: ## figures side by side, into docs/benchmarks.md
+	@hack/bench
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e

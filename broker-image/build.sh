@@ -8,6 +8,7 @@
 # With docker or podman the Containerfile is built whole, in containers. Without them (or with GANTRY_IMAGE_BUILD=staged) its parts are
 # made on this machine: the base from Debian packages, the jars by Maven, the Java runtime by jlink, the binary by cargo, and Debian's
 # buildah puts them together. That needs root, Maven, a JDK 17 and cargo; missing Debian packages are installed by name.
+# GANTRY_PROFILE=dev builds binaries without optimization there, in seconds after an edit.
 #
 # Everything is kept by content below ${GANTRY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gantry}: what did not change is not built again.
 set -euo pipefail
@@ -123,7 +124,7 @@ if [ "$kind" != staged ]; then
 fi
 
 need cargo=cargo
-key=$(files "${sources[@]}" | hash)
+key=$({ echo "${GANTRY_PROFILE:-release}" && files "${sources[@]}"; } | hash)
 mkdir -p "$cache/parts/binary-$image-$key"
 step "binary $binary" "$cache/parts/binary-$image-$key/bin" "$here/parts.sh" binary "$package" "$binary"
 parts=("$cache/parts/binary-$image-$key/bin")

@@ -69,9 +69,11 @@ engine() {
 binary() {
     target=$(rustc -vV | sed -n 's/^host: //p')
     # Static: it must run whatever the base is, and in an image without one. Of glibc only what resolves names is needed, which is in the archive.
-    (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --release --locked --target "$target" -p "$1" --bin "$2")
+    profile=${GANTRY_PROFILE:-release}
+    (cd "$here/.." && RUSTFLAGS='-C target-feature=+crt-static' cargo build --quiet --profile "$profile" --locked --target "$target" -p "$1" --bin "$2")
     mkdir -p "$3"
-    cp "$here/../target/$target/release/$2" "$3/$2"
+    [ "$profile" != dev ] || profile=debug
+    cp "$here/../target/$target/$profile/$2" "$3/$2"
 }
 
 part=$1
