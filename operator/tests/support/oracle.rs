@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry::broker_cluster::parse::{Cluster, Mode};
-use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::plan::{Step, plan};
 use gantry::broker_cluster::safety::{Consent, may_restart};
 use gantry::broker_cluster::view::Observed;
 use gantry::engine::GroupFacts;
@@ -57,6 +57,9 @@ impl Oracle {
                     self.down.insert(pod, uid);
                 }
             }
+        }
+        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && pass.failure.is_none() {
+            judge_writes(world, &pass.cluster)?;
         }
         if pass.killed {
             self.operator = Operator::default();
@@ -148,6 +151,17 @@ impl Before {
         let addresses: BTreeMap<String, String> =
             world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
         Self { groups: world.group_facts(), addresses }
+    }
+}
+
+/// What was planned and written needs no second write: else two passes would never come to an end.
+fn judge_writes(world: &mut World, cluster: &Cluster) -> Result<(), String> {
+    let observed = world.observe(cluster);
+    let again = plan(cluster, &observed).map_err(|e| e.to_string())?;
+    if again.writes.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("right after its writes there are more: {:?}", again.writes))
     }
 }
 
