@@ -7,6 +7,7 @@ pub mod child;
 pub mod config;
 pub mod consumer_group;
 pub mod context;
+pub mod definitions;
 pub mod diff;
 pub mod engine;
 pub mod error;

@@ -18,8 +18,15 @@ struct Arguments {
 enum Command {
     /// Run the operator.
     Run(Settings),
-    /// Print the definitions of all kinds as YAML.
-    Crds,
+    /// Print the definitions of all kinds as YAML, or apply them.
+    Crds {
+        /// Apply them to the cluster, and wait until it serves them.
+        #[arg(long)]
+        apply: bool,
+        /// In whose name they are applied. Helm's, where Helm installed them: its next install would find a conflict otherwise.
+        #[arg(long, default_value = gantry::labels::MANAGER, requires = "apply")]
+        field_manager: String,
+    },
     /// Show what manifests would create or change, without a cluster.
     Plan {
         /// Manifests, each of one or more documents; `-` is standard input.
@@ -45,7 +52,8 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Crds => {
+        Command::Crds { apply: true, field_manager } => block_on(gantry::definitions::run(&field_manager)),
+        Command::Crds { .. } => {
             print!("{}", gantry::offline::definitions()?);
             Ok(())
         }
@@ -53,15 +61,13 @@ fn execute(command: Command) -> anyhow::Result<()> {
             print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
             Ok(())
         }
-        Command::Run(settings) => {
-            gantry::telemetry::init();
-            // One TLS provider for the whole process, whatever dependencies would choose.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .worker_threads(2)
-                .build()?
-                .block_on(gantry::run::run(settings))
-        }
+        Command::Run(settings) => block_on(gantry::run::run(settings)),
     }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    gantry::telemetry::init();
+    // One TLS provider for the whole process, whatever dependencies would choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?.block_on(work)
 }
