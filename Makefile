@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit engine simulation generated chart e2e generate
+.PHONY: test test-fast lint unit engine api-server simulation generated chart e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -43,6 +43,8 @@ unit: ## unit tests, goldens, rules, the simulation's fixed seeds
 	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
 engine: ## the engine client against a real engine
 	@$(CARGO) test -p gantry-operator --test engine_real
+api-server: ## a real API server: definitions, rules, pods, passes, leaders, rights
+	@hack/api-server
 simulation: ## a simulated cluster with faults and edits: SIMULATIONS=2000 schedules, from SEED=0 on
 	@$(CARGO) test -p gantry-operator --test simulation
 generate: ## write generated files anew: CRDs, goldens, reference
