@@ -131,9 +131,16 @@ fn killed_once(world: &mut World, object: &mut BrokerCluster, k: usize) -> Resul
 fn any_schedule_of_faults_and_edits_ends_well_and_breaks_nothing_on_the_way() {
     let seeds = seeds();
     let count = seeds.len();
-    let failures = in_parallel(seeds, failure);
-    let first = failures.first().map_or("", String::as_str);
-    assert!(failures.is_empty(), "{} of {count} schedules failed, the first one:\n{first}", failures.len());
+    let mut failures = in_parallel(seeds, failure);
+    failures.sort_by_key(|f| f.seed);
+    let Some(first) = failures.first() else { return };
+    let lines: Vec<String> = failures.iter().map(Failure::line).collect();
+    let Failure { seed, error, transcript } = first;
+    panic!(
+        "{} of {count} schedules failed:\n{}\n\nThe first one:\n{transcript}\n{error}\nRun it alone: SEED={seed} make simulation",
+        lines.len(),
+        lines.join("\n")
+    );
 }
 
 /// `SEED` alone is that one; `SIMULATIONS` says how many, from `SEED` or 0 on.
@@ -147,7 +154,7 @@ fn seeds() -> Vec<u64> {
 }
 
 /// What `failure` says of each, on all processors. A panic is a failure of the whole.
-fn in_parallel<T: Copy + Send + Sync>(all: Vec<T>, failure: impl Fn(T) -> Option<String> + Sync) -> Vec<String> {
+fn in_parallel<T: Copy + Send + Sync, F: Send>(all: Vec<T>, failure: impl Fn(T) -> Option<F> + Sync) -> Vec<F> {
     let workers = std::thread::available_parallelism().map_or(2, usize::from);
     let (all, failure) = (&all, &failure);
     std::thread::scope(|scope| {
@@ -157,11 +164,23 @@ fn in_parallel<T: Copy + Send + Sync>(all: Vec<T>, failure: impl Fn(T) -> Option
     })
 }
 
-/// The transcript of a schedule, where it fails.
-fn failure(seed: u64) -> Option<String> {
+/// A schedule that failed.
+struct Failure {
+    seed: u64,
+    error: String,
+    transcript: String,
+}
+
+impl Failure {
+    fn line(&self) -> String {
+        format!("seed {}: {}", self.seed, self.error.lines().next().unwrap_or_default())
+    }
+}
+
+fn failure(seed: u64) -> Option<Failure> {
     let mut schedule = Schedule::new(seed);
     let error = schedule.run().err()?;
-    Some(format!("{}\n{error}\nRun it alone: SEED={seed} make simulation", schedule.transcript()))
+    Some(Failure { seed, error, transcript: schedule.transcript() })
 }
 
 #[test]
