@@ -32,19 +32,25 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit simulation generated chart bench e2e generate
+.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
 lint: ## format and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-unit: ## unit tests, goldens, rules
+unit: ## unit tests, goldens, rules, the simulation's fixed seeds
 	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
 engine: ## the engine client against a real engine
 	@$(CARGO) test -p gantry-operator --test engine_real
-simulation: ## thousands of ticks of a simulated cluster, with faults and edits
+api-server: ## a real API server: definitions, rules, pods, passes, leaders, rights
+	@hack/api-server
+simulation: ## a simulated cluster with faults and edits: SIMULATIONS=2000 schedules, from SEED=0 on
 	@$(CARGO) test -p gantry-operator --test simulation
+deny: ## licences, origins and duplicates of what is linked in
+	@hack/deny check bans licenses sources
+advisories: ## known weaknesses of what is linked in; needs the network
+	@hack/deny check advisories
 generate: ## write generated files anew: CRDs, goldens, reference
 	@hack/generate
 generated: ## generated files are current

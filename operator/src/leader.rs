@@ -48,8 +48,8 @@ impl Leadership {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set(&self, until: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 
@@ -107,6 +107,8 @@ impl Elector {
 
     /// Gives the lease back, so that the next process need not wait for it to expire.
     pub async fn release(&self) {
+        // First of all: a write that is about to be made must not meet the next leader's.
+        self.leadership.set(None);
         if let Ok(Some(mut lease)) = self.api.get_opt(LEASE).await
             && let Some(spec) = lease.spec.as_mut().filter(|s| s.holder_identity.as_deref() == Some(&self.identity))
         {
@@ -134,7 +136,7 @@ impl Elector {
             Err(kube::Error::Api(status)) if status.is_conflict() || status.is_already_exists() => Ok(false),
             Err(error) => Err(error),
             Ok(_) => {
-                self.leadership.set(asked + VALID);
+                self.leadership.set(Some(asked + VALID));
                 Ok(true)
             }
         }
@@ -208,7 +210,7 @@ mod tests {
     async fn leadership_ends_by_the_clock_even_when_nothing_else_happens() {
         let leadership = Leadership::default();
         assert!(leadership.check().is_err());
-        leadership.set(Instant::now() + VALID);
+        leadership.set(Some(Instant::now() + VALID));
         assert!(leadership.check().is_ok());
         tokio::time::advance(VALID).await;
         assert!(matches!(leadership.check(), Err(Error::NotLeader)));

@@ -20,11 +20,11 @@ enum Command {
     Run(Settings),
     /// Print the definitions of all kinds as YAML, or apply them.
     Crds {
-        /// Apply them to the cluster of the kubeconfig, or of the pod, and wait until they are served.
+        /// Apply them to the cluster, and wait until it serves them.
         #[arg(long)]
         apply: bool,
-        /// Whose fields they become.
-        #[arg(long, default_value = "gantry", requires = "apply")]
+        /// In whose name they are applied. Helm's, where Helm installed them: its next install would find a conflict otherwise.
+        #[arg(long, default_value = gantry::labels::MANAGER, requires = "apply")]
         field_manager: String,
     },
     /// Show what manifests would create or change, without a cluster.
@@ -52,29 +52,21 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Crds { apply: false, .. } => {
+        Command::Crds { apply: true, field_manager } => block_on(gantry::definitions::run(&field_manager)),
+        Command::Crds { .. } => {
             print!("{}", gantry::offline::definitions()?);
             Ok(())
         }
-        Command::Crds { apply: true, field_manager } => block_on(async move {
-            let client = kube::Client::try_default().await?;
-            for name in gantry::install::definitions(&client, &field_manager).await? {
-                println!("{name} is applied and served");
-            }
-            Ok(())
-        }),
         Command::Plan { filename, from, settings } => {
             print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
             Ok(())
         }
-        Command::Run(settings) => {
-            gantry::telemetry::init();
-            block_on(gantry::run::run(settings))
-        }
+        Command::Run(settings) => block_on(gantry::run::run(settings)),
     }
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    gantry::telemetry::init();
     // One TLS provider for the whole process, whatever dependencies would choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
     tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?.block_on(work)

@@ -10,7 +10,7 @@ use kube::{Client, Config};
 
 use crate::config::Settings;
 use crate::context::Context;
-use crate::engine::{EngineMetrics, Limits, RemotingEngine};
+use crate::engine::{Engine, EngineMetrics, Limits, RemotingEngine};
 use crate::leader::Elector;
 use crate::metrics::Metrics;
 use crate::server::{Readiness, serve};
@@ -36,10 +36,27 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     tracing::info!(kubernetes = version.git_version, gantry = env!("CARGO_PKG_VERSION"), "connected");
     readiness.set();
 
+    tokio::select! {
+        ended = lead(client, settings, Arc::new(engine), metrics, stop_signal()) => ended,
+        served = server => Err(served?.err().map_or_else(|| anyhow::anyhow!("the HTTP server ended"), anyhow::Error::new)),
+    }
+}
+
+/// Waits for the lead and works while it has it. When `stop` comes it gives the lead back.
+///
+/// # Errors
+/// Where it lost the lead.
+pub async fn lead(
+    client: Client,
+    settings: Settings,
+    engine: Arc<dyn Engine>,
+    metrics: Metrics,
+    stop: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
     let elector = Elector::new(&client, &settings.namespace, &settings.identity);
     let namespaces = settings.namespaces();
-    let ctx = Arc::new(Context::new(client, settings, Arc::new(engine), elector.leadership(), metrics.clone()));
-    let mut stop = Box::pin(stop_signal());
+    let ctx = Arc::new(Context::new(client, settings, engine, elector.leadership(), metrics.clone()));
+    let mut stop = Box::pin(stop);
 
     tokio::select! {
         () = elector.acquire() => {}
@@ -52,17 +69,18 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let metadata = join_all(watched.iter().map(|n| metadata::run(ctx.clone(), n.clone())));
     let passes = select_all(watched.into_iter().map(|n| broker_cluster::controller(ctx.clone(), n).boxed()));
 
-    tokio::select! {
+    let ended = tokio::select! {
         () = passes.for_each(|()| async {}) => Ok(()),
         _ = metadata => Ok(()),
         lost = elector.hold() => Err(anyhow::Error::new(lost)),
-        served = server => Err(served?.err().map_or_else(|| anyhow::anyhow!("the HTTP server ended"), anyhow::Error::new)),
         () = &mut stop => {
             tracing::info!("stopping");
             elector.release().await;
             Ok(())
         }
-    }
+    };
+    metrics.leader.set(0);
+    ended
 }
 
 async fn stop_signal() {

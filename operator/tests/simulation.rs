@@ -1,13 +1,12 @@
 //! Gantry in a fake world: API objects, controllers, pods and RocketMQ itself, tick by tick, while processes are killed, the operator among them, objects
 //! are edited by hand and specs change. What must hold is checked at every tick.
 //!
-//! A schedule that fails prints its transcript and how to run it alone: `SEED=17 cargo test -p gantry-operator --test simulation any_schedule`.
+//! A schedule that fails prints its transcript and how to run it alone: `SEED=17 make simulation`. More of them: `SIMULATIONS=2000 make simulation`,
+//! from another one on: `SEED=10000 SIMULATIONS=2000 make simulation`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod support;
-
-use std::fmt::Write as _;
 
 use gantry::child::ChildKind;
 use gantry_crds::BrokerCluster;
@@ -18,8 +17,8 @@ use support::schedule::Schedule;
 use support::world::World;
 use support::{object, parsed};
 
-/// Seeds that run always; as many as take some seconds.
-const SEEDS: u64 = 10;
+/// Schedules that run always; as many as take some seconds.
+const SIMULATIONS: u64 = 10;
 
 fn three_copies() -> Value {
     json!({"brokers": {"groups": 2, "replicas": 3}, "controllers": {"replicas": 3}, "proxies": {"replicas": 2}})
@@ -78,83 +77,110 @@ fn an_operator_that_is_killed_after_every_single_write_still_creates_a_cluster()
 /// Every write and step of a change of everything, rolls included.
 #[test]
 fn an_operator_that_is_killed_before_any_write_of_an_upgrade_still_finishes_it() {
+    // Not killed at all it says how many writes there are.
+    let (wanted, total) = upgrade(usize::MAX).unwrap();
+    assert!(total > 20, "{total}");
+    let failures = in_parallel((0..total).collect(), |k| match upgrade(k) {
+        Ok((found, _)) if found == wanted => None,
+        Ok((found, _)) => Some(format!("killed after {k} writes: {found:#?} instead of {wanted:#?}")),
+        Err(error) => Some(format!("killed after {k} writes: {error}")),
+    });
+    assert!(failures.is_empty(), "{} of {total} failed, the first one: {}", failures.len(), failures[0]);
+}
+
+/// A change of everything; the operator is killed before write number `k`. What is declared at the end, and how many writes and steps it took.
+fn upgrade(k: usize) -> Result<(Vec<String>, usize), String> {
     let before = json!({"brokers": {"replicas": 2}, "controllers": {"replicas": 1}, "nameServers": {"replicas": 1}});
     let after = json!({
         "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "config": {"fileReservedTime": "48"}}, "controllers": {"replicas": 1},
         "nameServers": {"replicas": 1}, "endpoints": [{"name": "private"}],
     });
-    let (mut wanted, mut total) = (None, 1);
-    let mut k = 0;
-    while k < total {
-        let (mut world, mut object) = world_of(before.clone());
-        settle(&mut world, &mut object, 300).unwrap();
-        object.spec = support::object("shop", after.clone()).spec;
-        object.metadata.generation = Some(2);
-        let done = killed_once(&mut world, &mut object, if wanted.is_some() { k } else { usize::MAX });
-        let found = declared(&world);
-        match &wanted {
-            None => {
-                // The first run is not killed at all: it says how many writes there are.
-                (wanted, total) = (Some(found), done);
-                assert!(total > 20, "{total}");
-            }
-            Some(wanted) => {
-                assert_eq!(&found, wanted, "killed after {k} writes");
-                k += 1;
-            }
-        }
-    }
+    let (mut world, mut object) = world_of(before);
+    settle(&mut world, &mut object, 300)?;
+    object.spec = support::object("shop", after).spec;
+    object.metadata.generation = Some(2);
+    let done = killed_once(&mut world, &mut object, k)?;
+    Ok((declared(&world), done))
 }
 
 /// Passes until all is settled, one of them killed before write number `k`. The number of writes and steps that were made.
-fn killed_once(world: &mut World, object: &mut BrokerCluster, k: usize) -> usize {
+fn killed_once(world: &mut World, object: &mut BrokerCluster, k: usize) -> Result<usize, String> {
     let mut oracle = Oracle::default();
     let (mut done, mut killed, mut quiet, mut settled, began) = (0, false, 0, false, world.now);
+    let mut last = String::new();
     while quiet < 10 {
-        assert!(world.now < began + 900, "killed after {k} writes it does not settle: {:#?}", object.status);
+        if world.now >= began + 900 {
+            return Err(format!("it does not settle, the last pass that had something to do: {last}"));
+        }
         world.tick();
         let left = if killed { None } else { k.checked_sub(done) };
-        let pass = oracle.watched_pass(world, object, left).unwrap_or_else(|e| panic!("killed after {k} writes: {e}"));
+        let pass = oracle.watched_pass(world, object, left)?;
         if let Some(pass) = &pass {
             done += pass.done;
             killed |= pass.killed;
             let ready = condition(&object.status.clone().unwrap_or_default(), "Ready") == "True AsDeclared";
             settled = pass.idle() && ready && pass.plan.outdated.is_empty();
+            last = pass.summary(object);
         }
         quiet = if settled && pass.is_none() { quiet + 1 } else { 0 };
     }
-    done
+    Ok(done)
 }
 
 #[test]
 fn any_schedule_of_faults_and_edits_ends_well_and_breaks_nothing_on_the_way() {
-    let alone: Option<u64> = std::env::var("SEED").ok().map(|s| s.parse().expect("SEED is a number"));
-    let seeds: Vec<u64> = alone.map_or_else(|| (0..SEEDS).collect(), |seed| vec![seed]);
-    let workers = std::thread::available_parallelism().map_or(2, usize::from);
-    let failures: Vec<String> = std::thread::scope(|scope| {
-        let chunks: Vec<Vec<u64>> =
-            (0..workers).map(|w| seeds.iter().copied().skip(w).step_by(workers).collect()).collect();
-        let threads: Vec<_> = chunks
-            .into_iter()
-            .map(|seeds| scope.spawn(move || seeds.into_iter().filter_map(failure).collect::<Vec<String>>()))
-            .collect();
-        threads.into_iter().flat_map(|t| t.join().expect("a schedule does not panic")).collect()
-    });
-    let mut text = String::new();
-    for failure in failures.iter().take(1) {
-        writeln!(text, "{failure}").unwrap();
-    }
-    assert!(failures.is_empty(), "{} of {} schedules failed, the first one:\n{text}", failures.len(), seeds.len());
+    let seeds = seeds();
+    let count = seeds.len();
+    let mut failures = in_parallel(seeds, failure);
+    failures.sort_by_key(|f| f.seed);
+    let Some(first) = failures.first() else { return };
+    let lines: Vec<String> = failures.iter().map(Failure::line).collect();
+    let Failure { seed, error, transcript } = first;
+    panic!(
+        "{} of {count} schedules failed:\n{}\n\nThe first one:\n{transcript}\n{error}\nRun it alone: SEED={seed} make simulation",
+        lines.len(),
+        lines.join("\n")
+    );
 }
 
-/// The transcript of a schedule, where it fails.
-fn failure(seed: u64) -> Option<String> {
+/// `SEED` alone is that one; `SIMULATIONS` says how many, from `SEED` or 0 on.
+fn seeds() -> Vec<u64> {
+    let number = |name: &str| std::env::var(name).ok().map(|s| s.parse::<u64>().expect("a number"));
+    let (first, count) = match (number("SEED"), number("SIMULATIONS")) {
+        (Some(seed), count) => (seed, count.unwrap_or(1)),
+        (None, count) => (0, count.unwrap_or(SIMULATIONS)),
+    };
+    (first..first + count).collect()
+}
+
+/// What `failure` says of each, on all processors. A panic is a failure of the whole.
+fn in_parallel<T: Copy + Send + Sync, F: Send>(all: Vec<T>, failure: impl Fn(T) -> Option<F> + Sync) -> Vec<F> {
+    let workers = std::thread::available_parallelism().map_or(2, usize::from);
+    let (all, failure) = (&all, &failure);
+    std::thread::scope(|scope| {
+        let share = move |w| all.iter().skip(w).step_by(workers).filter_map(|one| failure(*one)).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..workers).map(|w| scope.spawn(move || share(w))).collect();
+        threads.into_iter().flat_map(|t| t.join().expect("it does not panic")).collect()
+    })
+}
+
+/// A schedule that failed.
+struct Failure {
+    seed: u64,
+    error: String,
+    transcript: String,
+}
+
+impl Failure {
+    fn line(&self) -> String {
+        format!("seed {}: {}", self.seed, self.error.lines().next().unwrap_or_default())
+    }
+}
+
+fn failure(seed: u64) -> Option<Failure> {
     let mut schedule = Schedule::new(seed);
     let error = schedule.run().err()?;
-    Some(format!(
-        "{}\n{error}\nRun it alone: SEED={seed} cargo test -p gantry-operator --test simulation any_schedule",
-        schedule.transcript()
-    ))
+    Some(Failure { seed, error, transcript: schedule.transcript() })
 }
 
 #[test]

@@ -57,7 +57,7 @@ capabilities: {drop: [ALL]}
 {{- define "gantry.rules" -}}
 - apiGroups: [rocketmq.gantry.dev]
   resources: [brokerclusters, topics, consumergroups]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 # Finalizers.
 - apiGroups: [rocketmq.gantry.dev]
   resources: [topics, consumergroups]
@@ -72,8 +72,12 @@ capabilities: {drop: [ALL]}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
+# Broker groups are never deleted by the operator.
 - apiGroups: [apps]
-  resources: [statefulsets, deployments]
+  resources: [statefulsets]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

@@ -7,6 +7,7 @@ pub mod api;
 pub mod golden;
 pub mod operator;
 pub mod oracle;
+pub mod requests;
 pub mod schedule;
 pub mod world;
 

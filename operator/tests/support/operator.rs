@@ -50,6 +50,16 @@ impl Pass {
     pub fn idle(&self) -> bool {
         self.done == 0 && !self.published && !self.killed
     }
+
+    /// What was to be done and what became of it, for people.
+    pub fn summary(&self, object: &BrokerCluster) -> String {
+        let conditions = object.status.as_ref().map(|s| &s.conditions);
+        let Plan { writes, step, holds, outdated, .. } = &self.plan;
+        format!(
+            "writes {writes:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
+            self.failure
+        )
+    }
 }
 
 impl Operator {
@@ -147,10 +157,7 @@ pub fn settle(world: &mut World, object: &mut BrokerCluster, limit: u64) -> Resu
         let status = object.status.clone().unwrap_or_default();
         settled = pass.idle() && condition(&status, "Ready") == "True AsDeclared" && pass.plan.outdated.is_empty();
         quiet = 0;
-        last = format!(
-            "writes {:?} step {:?} holds {:?} outdated {:?} failure {:?} conditions {:#?}",
-            pass.plan.writes, pass.plan.step, pass.plan.holds, pass.plan.outdated, pass.failure, status.conditions
-        );
+        last = pass.summary(object);
     }
     Err(format!("not settled after {limit} ticks: {last}"))
 }

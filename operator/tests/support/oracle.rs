@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry::broker_cluster::parse::{Cluster, Mode};
-use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::plan::{Step, plan};
 use gantry::broker_cluster::safety::{Consent, may_restart};
 use gantry::broker_cluster::view::Observed;
 use gantry::engine::GroupFacts;
@@ -20,8 +20,8 @@ const UNNOTICED: u64 = 12;
 /// Remembers what the operator did, and complains.
 #[derive(Default)]
 pub struct Oracle {
-    /// The pod that was restarted last, until its successor is ready: name and old uid.
-    in_flight: Option<(String, String)>,
+    /// The pod that was restarted last, until its successor is ready: name, old uid and role.
+    in_flight: Option<(String, String, Component)>,
     /// Broker pods that were stopped by the operator and are not back in the sync state set, with their old uids.
     down: BTreeMap<String, String>,
     /// Since when a group has had no master that serves.
@@ -52,11 +52,14 @@ impl Oracle {
         if let Some(step) = step {
             self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component } = step {
-                self.in_flight = Some((pod.clone(), uid.clone()));
+                self.in_flight = Some((pod.clone(), uid.clone(), component));
                 if component == Component::Broker {
                     self.down.insert(pod, uid);
                 }
             }
+        }
+        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && pass.failure.is_none() {
+            judge_writes(world, &pass.cluster)?;
         }
         if pass.killed {
             self.operator = Operator::default();
@@ -71,7 +74,7 @@ impl Oracle {
         if self
             .in_flight
             .as_ref()
-            .is_some_and(|(pod, uid)| world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready))
+            .is_some_and(|(pod, uid, _)| world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready))
         {
             self.in_flight = None;
         }
@@ -90,11 +93,8 @@ impl Oracle {
             return Ok(());
         }
         // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
-        let earlier = |other: &str| {
-            let other = seen.pods.iter().find(|p| p.name == other);
-            other.is_none_or(|p| p.component <= *component)
-        };
-        if let Some((other, _)) = self.in_flight.as_ref().filter(|(other, _)| other != pod && earlier(other)) {
+        let waits = |(other, _, role): &&(String, String, Component)| other != pod && role <= component;
+        if let Some((other, ..)) = self.in_flight.as_ref().filter(waits) {
             return Err(format!("{other} is still being restarted"));
         }
         if *component == Component::Broker && cluster.brokers.replicas > 1 {
@@ -148,6 +148,17 @@ impl Before {
         let addresses: BTreeMap<String, String> =
             world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
         Self { groups: world.group_facts(), addresses }
+    }
+}
+
+/// What was planned and written needs no second write: else two passes would never come to an end.
+fn judge_writes(world: &mut World, cluster: &Cluster) -> Result<(), String> {
+    let observed = world.observe(cluster);
+    let again = plan(cluster, &observed).map_err(|e| e.to_string())?;
+    if again.writes.is_empty() {
+        Ok(())
+    } else {
+        Err(format!("right after its writes there are more: {:?}", again.writes))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry::child::ChildKind;
+use gantry::labels;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
 use serde_json::{Value, json};
@@ -184,6 +185,10 @@ impl Schedule {
             declared.config_maps.iter().map(|c| c.metadata.name.clone().unwrap_or_default()).collect();
         for map in self.world.api.of_kind(ChildKind::ConfigMap) {
             let name = map["metadata"]["name"].as_str().unwrap_or_default();
+            // One whose labels somebody took away is his, until the cluster that owns it goes.
+            if map["metadata"]["labels"][labels::MANAGED_BY] != labels::MANAGER {
+                continue;
+            }
             if !names.iter().any(|n| n == name) {
                 return Err(format!("ConfigMap {name} is left over"));
             }

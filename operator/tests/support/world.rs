@@ -221,14 +221,22 @@ impl World {
             name,
         };
         if let Some(address) = self.address(&pod) {
+            let member = self.is_configured(&pod, &address);
             self.engine.world(|w| match pod.component {
                 Component::NameServer => w.add_name_server(&address),
-                Component::Controller => w.add_controller(&address),
+                Component::Controller if member => w.add_controller(&address),
+                Component::Controller => {}
                 Component::Broker => w.add_broker(&owner.name, &address),
                 Component::Proxy => {}
             });
         }
         self.pods.insert(pod.name.clone(), pod);
+    }
+
+    /// Is an address in the pod's files? A controller that is not among the peers there, of a set that was scaled by hand, joins nobody.
+    fn is_configured(&self, pod: &Pod, address: &str) -> bool {
+        let mut files = pod.config_maps.iter().filter_map(|name| self.api.get(ChildKind::ConfigMap, name)).peekable();
+        files.peek().is_none() || files.any(|file| file["data"].to_string().contains(address))
     }
 
     /// Tells a pod to go.
