@@ -139,6 +139,14 @@ reasons! {
     ClusterNotReady,
     /// The engine has it on every broker group, as declared.
     InSync,
+    /// Every master has it as declared, but a replica does not copy it: it would be lost if that replica became master.
+    ReplicaStale,
+    /// A broker had lost a topic or group; it was put back.
+    Restored,
+    /// Somebody edited a topic or group on a broker; it was put right.
+    DriftReverted,
+    /// A replica that did not copy a topic or group from its master was made to copy anew.
+    ReplicaRefreshed,
     /// Another, older object declares the same topic or group.
     Conflict,
     /// The engine holds something else than declared, and reconcilePolicy forbids to change it.

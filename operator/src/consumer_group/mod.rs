@@ -50,6 +50,14 @@ impl Kind for ConsumerGroups {
         GroupChange::between(current, desired)
     }
 
+    fn refresh(current: &GroupConfig) -> GroupChange {
+        GroupChange::refresh(current)
+    }
+
+    fn name_of(change: &GroupChange) -> &str {
+        &change.config.group_name
+    }
+
     fn differences(current: &GroupConfig, desired: &GroupConfig) -> Vec<String> {
         let show = |c: &GroupConfig| {
             [
@@ -93,6 +101,10 @@ impl Kind for ConsumerGroups {
 
     fn conditions(status: &ConsumerGroupStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn held_by(status: &ConsumerGroupStatus) -> &[String] {
+        &status.broker_groups
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use gantry_crds::condition::Condition;
+use gantry_crds::condition::{Condition, ConditionType};
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 use k8s_openapi::NamespaceResourceScope;
@@ -44,6 +44,10 @@ pub trait Kind: Send + Sync + 'static {
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
     /// What turns `current` into `desired`; `None` where they are equal.
     fn change(current: Option<&Self::Config>, desired: &Self::Config) -> Option<Self::Change>;
+    /// Writes `current` once more as it is, so that replicas copy it from their master anew.
+    fn refresh(current: &Self::Config) -> Self::Change;
+    /// Name of a change's subject in the engine.
+    fn name_of(change: &Self::Change) -> &str;
     /// Differences for people, `field: engine → declared`.
     fn differences(current: &Self::Config, desired: &Self::Config) -> Vec<String>;
     /// All of this kind that a broker holds.
@@ -63,6 +67,8 @@ pub trait Kind: Send + Sync + 'static {
     fn status(report: Report) -> Self::Status;
     /// The conditions of a status.
     fn conditions(status: &Self::Status) -> &[Condition];
+    /// Broker groups that held it as declared, by a status.
+    fn held_by(status: &Self::Status) -> &[String];
 }
 
 /// An object, parsed.
@@ -80,14 +86,32 @@ pub struct Declared {
     pub broker_groups: Vec<String>,
     /// What becomes of it when the object is deleted.
     pub deletion: DeletionPolicy,
-    /// Whether the object is being deleted.
-    pub deleting: bool,
+    /// When the deletion of the object was asked for; the API server's clock.
+    pub deleted: Option<Time>,
     /// Whether Gantry's finalizer is on the object.
     pub has_finalizer: bool,
     /// How far to go; `None`: paused.
     pub policy: Option<ReconcilePolicy>,
     /// `metadata.generation`.
     pub generation: Option<i64>,
+}
+
+impl Declared {
+    /// Whether the object is being deleted.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.deleted.is_some()
+    }
+
+    /// Whether this very declaration was found in the engine before, on `group`: what differs there now was lost or edited since.
+    #[must_use]
+    pub fn was_held<K: Kind>(&self, object: &K::Object, group: &str) -> bool {
+        let Some(status) = K::old_status(object) else { return false };
+        let ready = |c: &Condition| {
+            c.type_ == ConditionType::Ready.as_str() && c.status == "True" && c.observed_generation == self.generation
+        };
+        K::conditions(status).iter().any(ready) && K::held_by(status).iter().any(|g| g == group)
+    }
 }
 
 /// What a status is made of.

@@ -1,13 +1,17 @@
 //! Topics and consumer groups: the whole declared set of a cluster is compared with what its brokers hold, in a few calls, and only
 //! differences are written, in batches. So the unit of work is the cluster, not the object.
 
+pub mod apply;
 pub mod kind;
+pub mod observe;
 pub mod pass;
 pub mod plan;
+pub mod repairs;
+pub mod replicas;
 pub mod status;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream::select_all};
@@ -21,7 +25,7 @@ use tokio::time::Instant;
 use crate::context::Context;
 use crate::error::Error;
 use crate::metadata::kind::{Key, Kind};
-use crate::metadata::pass::{Objects, Work, pass};
+use crate::metadata::pass::{Memory, Objects, Work, pass};
 use crate::topic::Topics;
 
 /// Changes that come within this time of each other are one pass.
@@ -46,6 +50,7 @@ pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
     let mut events = select_all([cluster_events.boxed(), topic_events.boxed(), group_events.boxed()]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut running: BTreeSet<Key> = BTreeSet::new();
+    let mut memories: BTreeMap<Key, Arc<Mutex<Memory>>> = BTreeMap::new();
     let mut passes: JoinSet<(Key, Option<Duration>)> = JoinSet::new();
     loop {
         let room = running.len() < usize::from(ctx.settings.concurrency);
@@ -62,9 +67,12 @@ pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
             Some(done) = passes.join_next(), if !running.is_empty() => match done {
                 Ok((cluster, again)) => {
                     running.remove(&cluster);
-                    if let Some(after) = again {
-                        let at = Instant::now() + after;
-                        due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+                    match again {
+                        Some(after) => {
+                            let at = Instant::now() + after;
+                            due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+                        }
+                        None => drop(memories.remove(&cluster)),
                     }
                 }
                 Err(error) => tracing::error!(%error, "a pass over topics and groups ended abnormally"),
@@ -73,7 +81,7 @@ pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
                 if let Some((cluster, _)) = next {
                     due.remove(&cluster);
                     running.insert(cluster.clone());
-                    let work = work(&stores, &cluster);
+                    let work = work(&stores, &cluster, memories.entry(cluster.clone()).or_default().clone());
                     passes.spawn(bounded(ctx.clone(), work));
                 }
             }
@@ -86,7 +94,7 @@ fn far() -> Instant {
 }
 
 /// Everything that names a cluster, now.
-fn work(stores: &Stores, cluster: &Key) -> Work {
+fn work(stores: &Stores, cluster: &Key, memory: Arc<Mutex<Memory>>) -> Work {
     fn of<K: Kind>(store: &Store<K::Object>, cluster: &Key) -> Objects<K>
     where
         <K::Object as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone,
@@ -98,6 +106,7 @@ fn work(stores: &Stores, cluster: &Key) -> Work {
         cluster: stores.clusters.find(|c| key(c) == *cluster),
         topics: of::<Topics>(&stores.topics, cluster),
         groups: of::<crate::consumer_group::ConsumerGroups>(&stores.groups, cluster),
+        memory,
     }
 }
 

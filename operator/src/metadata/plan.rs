@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_crds::condition::Reason;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::engine::BrokerMetadata;
 use crate::metadata::kind::{Declared, Key, Kind};
+use crate::metadata::repairs::Repair;
+use crate::metadata::replicas::Lags;
 
 /// What was seen of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,8 @@ pub struct Observed {
     pub groups: BTreeMap<String, Known<Master>>,
     /// Engine names of objects under deletion that are not empty, or of which nobody could say.
     pub not_empty: BTreeMap<String, String>,
+    /// Replicas that differ from their masters, and for how long.
+    pub lags: Lags,
 }
 
 /// A group's master.
@@ -23,10 +28,19 @@ pub struct Observed {
 pub struct Master {
     /// `host:port`.
     pub address: String,
-    /// Other replicas of the group, `host:port`.
-    pub replicas: Vec<String>,
+    /// Other replicas of the group.
+    pub replicas: Vec<Replica>,
     /// What it holds.
     pub metadata: BrokerMetadata,
+}
+
+/// A replica that is not the master.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// `host:port`.
+    pub address: String,
+    /// What it holds, or why that is not known.
+    pub metadata: Known<BrokerMetadata>,
 }
 
 /// What is to be done for one kind.
@@ -36,6 +50,8 @@ pub struct Plan<K: Kind> {
     pub upserts: BTreeMap<String, Vec<K::Change>>,
     /// Names to delete everywhere.
     pub deletes: Vec<String>,
+    /// Changes among them that put right what was lost or edited.
+    pub repairs: Vec<Repair>,
     /// What is said of each object.
     pub verdicts: BTreeMap<Key, Verdict>,
 }
@@ -66,6 +82,8 @@ pub struct Verdict {
 pub enum State {
     /// Held by all its broker groups as declared.
     InSync,
+    /// Held by all masters as declared, and by a replica not, for longer than copying takes: see the differences.
+    ReplicaStale,
     /// Being written.
     Changing,
     /// The engine holds something else and may not be changed.
@@ -103,17 +121,18 @@ pub enum State {
 /// What is to be done for `objects` of one kind where `observed` was seen.
 #[must_use]
 pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) -> Plan<K> {
-    let mut plan = Plan { upserts: BTreeMap::new(), deletes: Vec::new(), verdicts: BTreeMap::new() };
+    let mut plan =
+        Plan { upserts: BTreeMap::new(), deletes: Vec::new(), repairs: Vec::new(), verdicts: BTreeMap::new() };
     let mut by_name: BTreeMap<&str, Vec<&(Declared, &K::Object)>> = BTreeMap::new();
     for object in objects {
         by_name.entry(&object.0.engine_name).or_default().push(object);
     }
     for (_, mut rivals) in by_name {
-        rivals.sort_by_key(|(d, _)| (d.deleting, d.created.clone(), d.key.clone()));
+        rivals.sort_by_key(|(d, _)| (d.deleting(), d.created.clone(), d.key.clone()));
         let Some((winner, rest)) = rivals.split_first() else { continue };
         judge::<K>(winner, rest, observed, &mut plan);
         for (loser, _) in rest {
-            let state = if loser.deleting { State::Released } else { State::Conflict { with: winner.0.key.clone() } };
+            let state = if loser.deleting() { State::Released } else { State::Conflict { with: winner.0.key.clone() } };
             plan.verdicts.insert(loser.key.clone(), verdict(loser, state));
         }
     }
@@ -130,7 +149,7 @@ fn judge<K: Kind>(
     observed: &Observed,
     plan: &mut Plan<K>,
 ) {
-    let verdict = if declared.deleting {
+    let verdict = if declared.deleting() {
         deletion::<K>(declared, rivals.is_empty(), observed, plan)
     } else {
         upsert::<K>(declared, object, observed, plan)
@@ -172,32 +191,11 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
     let mut v = verdict(declared, State::InSync);
     let mut waiting = None;
     for (group, master) in observed.groups.iter().filter(|(g, _)| named.is_empty() || named.contains(g)) {
-        let master = match master {
-            Ok(master) => master,
+        match master {
+            Ok(master) => on_group::<K>(declared, object, (group, master), observed, plan, &mut v),
             Err(unknown) => {
                 waiting.get_or_insert(State::Waiting { group: group.clone(), unknown: unknown.clone() });
-                continue;
             }
-        };
-        let current = K::held(&master.metadata).get(&declared.engine_name);
-        let desired = K::desired(object, current);
-        let Some(change) = K::change(current, &desired) else {
-            v.held_by.push(group.clone());
-            continue;
-        };
-        match current {
-            Some(current) => {
-                v.differences.extend(K::differences(current, &desired).into_iter().map(|d| format!("{group}: {d}")))
-            }
-            None => v.differences.push(format!("{group}: missing")),
-        }
-        match declared.policy {
-            Some(ReconcilePolicy::Apply) => {
-                plan.upserts.entry(master.address.clone()).or_default().push(change);
-                v.state = State::Changing;
-            }
-            Some(ReconcilePolicy::Plan | ReconcilePolicy::Observe) => v.state = State::Drifted,
-            None => v.state = State::Paused,
         }
     }
     if declared.policy.is_none() {
@@ -208,4 +206,67 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
         v.state = waiting;
     }
     v
+}
+
+/// One object on one broker group.
+fn on_group<K: Kind>(
+    declared: &Declared,
+    object: &K::Object,
+    (group, master): (&String, &Master),
+    observed: &Observed,
+    plan: &mut Plan<K>,
+    v: &mut Verdict,
+) {
+    let current = K::held(&master.metadata).get(&declared.engine_name);
+    let desired = K::desired(object, current);
+    let Some(change) = K::change(current, &desired) else {
+        v.held_by.push(group.clone());
+        return on_replicas::<K>(declared, (group, master), &desired, observed, plan, v);
+    };
+    match current {
+        Some(current) => {
+            v.differences.extend(K::differences(current, &desired).into_iter().map(|d| format!("{group}: {d}")))
+        }
+        None => v.differences.push(format!("{group}: missing")),
+    }
+    match declared.policy {
+        Some(ReconcilePolicy::Apply) => {
+            if declared.was_held::<K>(object, group) {
+                let reason = if current.is_some() { Reason::DriftReverted } else { Reason::Restored };
+                plan.repairs.push(repair(declared, group, reason));
+            }
+            plan.upserts.entry(master.address.clone()).or_default().push(change);
+            v.state = State::Changing;
+        }
+        Some(ReconcilePolicy::Plan | ReconcilePolicy::Observe) => v.state = State::Drifted,
+        None => v.state = State::Paused,
+    }
+}
+
+/// Replicas that did not copy what their master has: the master is written once more, and they do.
+fn on_replicas<K: Kind>(
+    declared: &Declared,
+    (group, master): (&String, &Master),
+    held: &K::Config,
+    observed: &Observed,
+    plan: &mut Plan<K>,
+    v: &mut Verdict,
+) {
+    let stale = observed.lags.stale::<K>(master, &declared.engine_name);
+    if stale.is_empty() {
+        return;
+    }
+    if declared.policy == Some(ReconcilePolicy::Apply) && stale.iter().any(|s| s.due) {
+        plan.repairs.push(repair(declared, group, Reason::ReplicaRefreshed));
+        // Replicas copy everything or nothing: one write is enough for all.
+        plan.upserts.entry(master.address.clone()).or_insert_with(|| vec![K::refresh(held)]);
+    }
+    v.differences.extend(stale.into_iter().flat_map(|s| s.differences));
+    if v.state == State::InSync {
+        v.state = State::ReplicaStale;
+    }
+}
+
+fn repair(declared: &Declared, group: &str, reason: Reason) -> Repair {
+    Repair { key: declared.key.clone(), name: declared.engine_name.clone(), group: group.to_owned(), reason }
 }

@@ -25,7 +25,10 @@ pub fn status<K: Kind>(
         conditions,
         engine_name: verdict.engine_name.clone(),
         broker_groups: verdict.held_by.clone(),
-        differences: if verdict.state == State::Drifted { verdict.differences.clone() } else { Vec::new() },
+        differences: match verdict.state {
+            State::Drifted | State::ReplicaStale => verdict.differences.clone(),
+            _ => Vec::new(),
+        },
     })
 }
 
@@ -59,7 +62,8 @@ fn conditions(
 ) -> Vec<Condition> {
     let is = |type_, truth| condition(type_, truth, reason, message, generation, now.clone());
     let working = matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending);
-    let degraded = ready != Truth::True && !working && reason != Reason::Paused;
+    // A topic that a replica lacks serves, until that replica becomes master.
+    let degraded = (ready != Truth::True && !working && reason != Reason::Paused) || reason == Reason::ReplicaStale;
     keep_transition_times(
         old,
         vec![
@@ -79,6 +83,15 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
         State::InSync => {
             (Truth::True, Reason::InSync, format!("{name} is on {} as declared", verdict.held_by.join(", ")))
         }
+        State::ReplicaStale => (
+            Truth::True,
+            Reason::ReplicaStale,
+            format!(
+                "{name} is on {} as declared, but not on every replica: {}",
+                verdict.held_by.join(", "),
+                verdict.differences.join("; ")
+            ),
+        ),
         State::Changing => (Truth::False, Reason::Applying, verdict.differences.join("; ")),
         State::Drifted => {
             (Truth::False, Reason::Drifted, format!("reconcilePolicy forbids to change {name}: see status.differences"))

@@ -54,6 +54,14 @@ impl Kind for Topics {
         TopicChange::between(current, desired)
     }
 
+    fn refresh(current: &TopicConfig) -> TopicChange {
+        TopicChange::refresh(current)
+    }
+
+    fn name_of(change: &TopicChange) -> &str {
+        &change.config.topic_name
+    }
+
     fn differences(current: &TopicConfig, desired: &TopicConfig) -> Vec<String> {
         let fields = [
             ("queues (read)", current.read_queue_nums, desired.read_queue_nums),
@@ -99,6 +107,10 @@ impl Kind for Topics {
 
     fn conditions(status: &TopicStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn held_by(status: &TopicStatus) -> &[String] {
+        &status.broker_groups
     }
 }
 
