@@ -153,6 +153,8 @@ reasons! {
     Drifted,
     /// The topic holds messages, or consumers of the group are connected, so it is not deleted.
     NotEmpty,
+    /// So many are deleted at once that somebody must confirm it: annotation gantry.dev/confirm-deletions of the BrokerCluster.
+    DeletionHeld,
     /// Waiting until the cluster can be asked, to delete.
     DeletionPending,
     /// Created.

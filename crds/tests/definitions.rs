@@ -137,6 +137,10 @@ fn everything() -> Vec<Value> {
         "summary": {"groups": "1/1", "inSync": "1/1", "proxies": "1/1", "nameServers": "1/1", "controllers": "1/1"},
         "groups": [group], "controllerLeader": "l", "endpoints": [endpoint],
         "holds": [HoldStatus { reason: "r".into(), message: "m".into() }],
+        "deletions": {
+            "topics": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
+            "consumerGroups": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
+        },
         "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()) }],
     });
     let object = |kind: &str, spec: Value, status: Value| json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": kind, "metadata": {"name": "n"}, "spec": spec, "status": status});

@@ -8,6 +8,7 @@ use gantry_remoting::group::{
     CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RetryPolicy, RetryPolicyKind,
 };
 
+use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Declared, Kind, Report};
 use crate::metadata::pass::declared;
@@ -75,6 +76,10 @@ impl Kind for ConsumerGroups {
 
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, GroupConfig> {
         &metadata.groups
+    }
+
+    fn is_system(name: &str, _: &str, _: &[String]) -> bool {
+        is_system_group(name)
     }
 
     fn upsert(broker: String, changes: Vec<GroupChange>) -> EngineWrite {

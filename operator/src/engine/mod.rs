@@ -16,6 +16,7 @@ pub mod fake;
 mod metrics;
 mod observe;
 mod pool;
+pub mod system;
 #[cfg(test)]
 mod tests;
 mod write;

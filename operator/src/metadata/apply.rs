@@ -1,12 +1,15 @@
 //! Writes what the plan says: to the engine in batches, finalizers and statuses to the API server. It makes no choices.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::{BoxFuture, join_all};
 use futures::{FutureExt, StreamExt, stream};
+use gantry_crds::BrokerCluster;
+use gantry_crds::status::Deletions;
 use gantry_crds::topic::DeletionPolicy;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
 
 use crate::apply::publish;
@@ -22,6 +25,8 @@ use crate::metadata::status::status;
 
 /// Finalizer of objects whose deletion changes the engine. Objects with deletionPolicy Retain have none: nothing can keep them.
 pub const FINALIZER: &str = "rocketmq.gantry.dev/engine";
+/// Field manager of `status.deletions` of a BrokerCluster.
+const DELETIONS_MANAGER: &str = "gantry-deletions";
 /// Statuses written at the same time.
 const STATUS_WRITES: usize = 16;
 
@@ -127,12 +132,50 @@ async fn report_one<K: Kind>(
     verdict: &Verdict,
     failure: Option<&EngineError>,
 ) -> Result<(), Error> {
-    if verdict.state == State::Released {
+    if let State::Released { kept } = &verdict.state {
+        if let Some(why) = kept {
+            let (namespace, name) = &declared.key;
+            tracing::warn!(%namespace, object = %name, kind = K::NAME, name = %verdict.engine_name, %why, "the namespace goes away: the engine keeps what was to be deleted");
+        }
         return set_finalizer::<K>(ctx, declared, object, false).await;
     }
     let old = K::old_status(object);
     let new = status::<K>(declared, verdict, failure, old, &ctx.now());
     publish(ctx, object, old, &new).await.map(|_| ())
+}
+
+/// Writes down what is deleted and held, under a field manager of its own.
+pub async fn publish_deletions(ctx: &Context, cluster: &BrokerCluster, new: &Deletions) -> Result<(), Error> {
+    ctx.leadership.check()?;
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let api: Api<BrokerCluster> = Api::namespaced(ctx.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": BrokerCluster::api_version(&()),
+        "kind": BrokerCluster::kind(&()),
+        "metadata": {"uid": cluster.metadata.uid},
+        "status": {"deletions": new},
+    });
+    let params = PatchParams::apply(DELETIONS_MANAGER).force();
+    let result = api.patch_status(&name, &params, &Patch::Apply(&patch)).await;
+    result.map_err(Error::kubernetes(format!("write the deletions into the status of BrokerCluster/{name}")))?;
+    ctx.metrics.writes.with_label_values(&["BrokerCluster", "Status"]).inc();
+    Ok(())
+}
+
+/// Namespaces of objects under deletion that are going away themselves. Where nobody can say, none: it is asked again with the next pass.
+pub async fn terminating(ctx: &Context, namespaces: BTreeSet<String>) -> BTreeSet<String> {
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    let mut found = BTreeSet::new();
+    for name in namespaces {
+        match api.get_opt(&name).await {
+            Ok(Some(n)) if n.status.as_ref().is_some_and(|s| s.phase.as_deref() == Some("Terminating")) => {
+                found.insert(name);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, namespace = %name, "a namespace can't be read"),
+        }
+    }
+    found
 }
 
 /// A few at a time. All are tried; the first that failed is the error.

@@ -52,6 +52,8 @@ pub trait Kind: Send + Sync + 'static {
     fn differences(current: &Self::Config, desired: &Self::Config) -> Vec<String>;
     /// All of this kind that a broker holds.
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, Self::Config>;
+    /// Whether a name belongs to the engine.
+    fn is_system(name: &str, cluster: &str, broker_groups: &[String]) -> bool;
     /// Creates or updates on a master.
     fn upsert(broker: String, changes: Vec<Self::Change>) -> EngineWrite;
     /// Deletes everywhere. `masters` and `replicas` are the brokers of the groups that hold it.

@@ -2,6 +2,7 @@
 //! differences are written, in batches. So the unit of work is the cluster, not the object.
 
 pub mod apply;
+pub mod deletion;
 pub mod kind;
 pub mod observe;
 pub mod pass;

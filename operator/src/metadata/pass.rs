@@ -1,20 +1,26 @@
 //! One pass over all topics and consumer groups of one cluster: observe, plan, apply, status.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_crds::condition::Reason;
 use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
+use gantry_crds::status::{Deletions, KindDeletions};
 use gantry_crds::topic::DeletionPolicy;
-use gantry_crds::{BrokerCluster, PAUSED_ANNOTATION};
+use gantry_crds::{BrokerCluster, CONFIRM_DELETIONS_ANNOTATION, PAUSED_ANNOTATION};
 use kube::ResourceExt;
+use kube::runtime::events::EventType;
 
-use crate::apply::publish;
+use crate::apply::{publish, tell};
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
 use crate::error::Error;
-use crate::metadata::apply::{FINALIZER, Failed, finalizers, report, set_finalizer, write};
+use crate::metadata::apply::{
+    FINALIZER, Failed, finalizers, publish_deletions, report, set_finalizer, terminating, write,
+};
+use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, observe};
 use crate::metadata::plan::{Observed, Plan, plan};
@@ -45,11 +51,27 @@ pub struct Work {
     pub memory: Arc<Mutex<Memory>>,
 }
 
+impl Work {
+    /// Deletions that were written down.
+    fn deletions(&self) -> Deletions {
+        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).deletions.clone();
+        let status = || self.cluster.as_ref()?.status.as_ref()?.deletions.clone();
+        memory.or_else(status).unwrap_or_default()
+    }
+
+    /// Deletions until then are meant, in seconds of the epoch.
+    fn confirmed(&self) -> Option<i64> {
+        confirmed_until(self.cluster.as_ref()?.annotations().get(CONFIRM_DELETIONS_ANNOTATION))
+    }
+}
+
 /// What is kept between passes over one cluster. An operator that starts anew begins with an empty one.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Replicas that differ from their masters.
     pub lags: Lags,
+    /// What was written down last about deletions: the status that was watched may be older.
+    pub deletions: Option<Deletions>,
 }
 
 /// What is common to parsing both kinds.
@@ -97,7 +119,12 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     refuse_strangers::<Topics>(ctx, &strangers).await?;
     refuse_strangers::<ConsumerGroups>(ctx, &strange_groups).await?;
 
-    let (observed, mut plans) = look(ctx, work, &cluster, &topics, &groups).await;
+    let going = going(&topics).chain(self::going(&groups)).collect();
+    let terminating = terminating(ctx, going).await;
+    let (observed, mut plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+    if cluster.mode == Mode::Apply {
+        plans.record_deletions(ctx, work).await?;
+    }
     let mut failed = (Failed::new(), Failed::new());
     if cluster.mode == Mode::Apply && !plans.is_empty() {
         ctx.leadership.check()?;
@@ -107,7 +134,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         announce::<Topics>(ctx, work, &work.topics, &plans.topics.repairs, &failed.0).await;
         announce::<ConsumerGroups>(ctx, work, &work.groups, &plans.groups.repairs, &failed.1).await;
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
-        plans = look(ctx, work, &cluster, &topics, &groups).await.1;
+        plans = look(ctx, work, &cluster, &topics, &groups, &terminating).await.1;
     }
     report::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
     report::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
@@ -118,11 +145,41 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
 struct Plans {
     topics: Plan<Topics>,
     groups: Plan<ConsumerGroups>,
+    breakers: (Breaker, Breaker),
 }
 
 impl Plans {
     fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.groups.is_empty()
+    }
+
+    /// Writes down what is about to be deleted and what is held, before anything is deleted.
+    async fn record_deletions(&self, ctx: &Context, work: &Work) -> Result<(), Error> {
+        let Some(cluster) = &work.cluster else { return Ok(()) };
+        let (old, confirmed) = (work.deletions(), work.confirmed());
+        let new = Deletions {
+            topics: self.breakers.0.record(&self.topics.deleting(), confirmed),
+            consumer_groups: self.breakers.1.record(&self.groups.deleting(), confirmed),
+        };
+        if !is_news(&old.topics, &new.topics) && !is_news(&old.consumer_groups, &new.consumer_groups) {
+            return Ok(());
+        }
+        publish_deletions(ctx, cluster, &new).await?;
+        for (kind, old, new) in [
+            (Topics::NAME, &old.topics, &new.topics),
+            (ConsumerGroups::NAME, &old.consumer_groups, &new.consumer_groups),
+        ] {
+            if new.held > old.held {
+                let until = new.confirm.as_deref().unwrap_or_default();
+                let note = format!(
+                    "{} deletions of {kind}s are held: annotation {CONFIRM_DELETIONS_ANNOTATION}={until} confirms them",
+                    new.held
+                );
+                tell(ctx, &**cluster, EventType::Warning, Reason::DeletionHeld, format!("Delete {kind}s"), note).await;
+            }
+        }
+        work.memory.lock().unwrap_or_else(PoisonError::into_inner).deletions = Some(new);
+        Ok(())
     }
 }
 
@@ -133,8 +190,10 @@ async fn look(
     cluster: &Cluster,
     topics: &Parsed<'_, Topics>,
     groups: &Parsed<'_, ConsumerGroups>,
+    terminating: &BTreeSet<String>,
 ) -> (Observed, Plans) {
     let mut observed = observe(&*ctx.engine, cluster, topics, groups).await;
+    observed.terminating.clone_from(terminating);
     let now = ctx.now().0.as_second();
     {
         let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
@@ -142,11 +201,36 @@ async fn look(
         memory.lags = lags.seen::<Topics>(topics, &observed, now).seen::<ConsumerGroups>(groups, &observed, now);
         observed.lags = memory.lags.clone();
     }
-    let mut plans = Plans { topics: plan(topics, &observed), groups: plan(groups, &observed) };
+    let old = work.deletions();
+    let breakers = (
+        breaker::<Topics>(work, topics, &observed, &old.topics, now),
+        breaker::<ConsumerGroups>(work, groups, &observed, &old.consumer_groups, now),
+    );
+    let (topics, groups) = (plan(topics, &observed, &breakers.0), plan(groups, &observed, &breakers.1));
+    let mut plans = Plans { topics, groups, breakers };
     if cluster.mode == Mode::Apply {
         proxies_group(&observed, &mut plans.groups);
     }
     (observed, plans)
+}
+
+fn breaker<K: Kind>(
+    work: &Work,
+    objects: &Parsed<'_, K>,
+    observed: &Observed,
+    old: &KindDeletions,
+    now: i64,
+) -> Breaker {
+    let names: BTreeSet<&String> =
+        observed.groups.values().flatten().flat_map(|m| K::held(&m.metadata).keys()).collect();
+    let groups: Vec<String> = observed.groups.keys().cloned().collect();
+    let held = names.into_iter().filter(|n| !K::is_system(n, &work.key.1, &groups)).count();
+    Breaker::judge(&pending::<K>(objects, observed), old, held, work.confirmed(), now)
+}
+
+/// Namespaces of objects whose deletion changes the engine.
+fn going<O>(objects: &[(Declared, O)]) -> impl Iterator<Item = String> {
+    objects.iter().filter(|(d, _)| d.deleting() && d.has_finalizer).map(|(d, _)| d.key.0.clone())
 }
 
 /// Time until the next look.
@@ -192,7 +276,9 @@ async fn orphaned(ctx: &Context, work: &Work, reason: Reason, message: &str) -> 
 async fn orphans<K: Kind>(ctx: &Context, objects: &Objects<K>, reason: Reason, message: &str) -> Result<(), Error> {
     for object in objects {
         let declared = K::parse(object);
-        if declared.deleting() && reason == Reason::ClusterNotFound {
+        // A cluster that can't be understood is no reason to keep what the engine keeps anyway.
+        let goes = reason == Reason::ClusterNotFound || declared.deletion == DeletionPolicy::Retain;
+        if declared.deleting() && goes {
             set_finalizer::<K>(ctx, &declared, object, false).await?;
         } else {
             let new = without_cluster::<K>(&declared, reason, message, K::old_status(object), &ctx.now());

@@ -8,6 +8,7 @@ use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::engine::BrokerMetadata;
+use crate::metadata::deletion::{Breaker, Pending};
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::repairs::Repair;
 use crate::metadata::replicas::Lags;
@@ -21,6 +22,8 @@ pub struct Observed {
     pub not_empty: BTreeMap<String, String>,
     /// Replicas that differ from their masters, and for how long.
     pub lags: Lags,
+    /// Namespaces that are going away: nothing may keep their objects.
+    pub terminating: BTreeSet<String>,
 }
 
 /// A group's master.
@@ -57,6 +60,13 @@ pub struct Plan<K: Kind> {
 }
 
 impl<K: Kind> Plan<K> {
+    /// Objects whose topics or groups are about to be deleted, and when that was asked for, in seconds of the epoch.
+    #[must_use]
+    pub fn deleting(&self) -> Vec<Pending> {
+        let going = self.verdicts.iter().filter(|(_, v)| v.state == State::Deleting);
+        going.filter_map(|(key, v)| Some((key.clone(), v.deleted?))).collect()
+    }
+
     /// Whether nothing is to be written to the engine.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -69,6 +79,8 @@ impl<K: Kind> Plan<K> {
 pub struct Verdict {
     /// Name in the engine.
     pub engine_name: String,
+    /// When its deletion was asked for, in seconds of the epoch.
+    pub deleted: Option<i64>,
     /// How it stands.
     pub state: State,
     /// Broker groups that hold it as declared.
@@ -108,9 +120,17 @@ pub enum State {
         group: String,
     },
     /// The object goes, and the engine keeps it or has it no more: the finalizer can go.
-    Released,
+    Released {
+        /// Why the engine keeps it although it was to be deleted.
+        kept: Option<String>,
+    },
     /// The object goes; the engine is being told.
     Deleting,
+    /// The object goes, but with so many others that somebody must confirm it.
+    DeletionHeld {
+        /// The sentence.
+        why: String,
+    },
     /// The object goes, but it is not empty.
     NotEmpty {
         /// What is in it.
@@ -120,7 +140,7 @@ pub enum State {
 
 /// What is to be done for `objects` of one kind where `observed` was seen.
 #[must_use]
-pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) -> Plan<K> {
+pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, breaker: &Breaker) -> Plan<K> {
     let mut plan =
         Plan { upserts: BTreeMap::new(), deletes: Vec::new(), repairs: Vec::new(), verdicts: BTreeMap::new() };
     let mut by_name: BTreeMap<&str, Vec<&(Declared, &K::Object)>> = BTreeMap::new();
@@ -130,9 +150,13 @@ pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) ->
     for (_, mut rivals) in by_name {
         rivals.sort_by_key(|(d, _)| (d.deleting(), d.created.clone(), d.key.clone()));
         let Some((winner, rest)) = rivals.split_first() else { continue };
-        judge::<K>(winner, rest, observed, &mut plan);
+        judge::<K>(winner, rest, observed, breaker, &mut plan);
         for (loser, _) in rest {
-            let state = if loser.deleting() { State::Released } else { State::Conflict { with: winner.0.key.clone() } };
+            let state = if loser.deleting() {
+                State::Released { kept: None }
+            } else {
+                State::Conflict { with: winner.0.key.clone() }
+            };
             plan.verdicts.insert(loser.key.clone(), verdict(loser, state));
         }
     }
@@ -140,47 +164,69 @@ pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) ->
 }
 
 fn verdict(declared: &Declared, state: State) -> Verdict {
-    Verdict { engine_name: declared.engine_name.clone(), state, held_by: Vec::new(), differences: Vec::new() }
+    let deleted = declared.deleted.as_ref().map(|t| t.0.as_second());
+    Verdict { engine_name: declared.engine_name.clone(), deleted, state, held_by: Vec::new(), differences: Vec::new() }
 }
 
 fn judge<K: Kind>(
     (declared, object): &(Declared, &K::Object),
     rivals: &[&(Declared, &K::Object)],
     observed: &Observed,
+    breaker: &Breaker,
     plan: &mut Plan<K>,
 ) {
     let verdict = if declared.deleting() {
-        deletion::<K>(declared, rivals.is_empty(), observed, plan)
+        deletion::<K>(declared, rivals.is_empty(), observed, breaker, plan)
     } else {
         upsert::<K>(declared, object, observed, plan)
     };
     plan.verdicts.insert(declared.key.clone(), verdict);
 }
 
-fn deletion<K: Kind>(declared: &Declared, alone: bool, observed: &Observed, plan: &mut Plan<K>) -> Verdict {
+fn deletion<K: Kind>(
+    declared: &Declared,
+    alone: bool,
+    observed: &Observed,
+    breaker: &Breaker,
+    plan: &mut Plan<K>,
+) -> Verdict {
+    let released = || verdict(declared, State::Released { kept: None });
     // Another object declares the same name and stays: so does the topic.
     if declared.deletion == DeletionPolicy::Retain || !declared.has_finalizer || !alone {
-        return verdict(declared, State::Released);
+        return released();
     }
     if declared.policy != Some(ReconcilePolicy::Apply) {
-        return verdict(declared, State::Released);
+        return released();
     }
-    for (group, master) in &observed.groups {
-        if let Err(unknown) = master {
-            return verdict(declared, State::Waiting { group: group.clone(), unknown: unknown.clone() });
-        }
+    if let Some((why, state)) = obstacle::<K>(declared, observed, breaker) {
+        // Its namespace must be able to go, and data must not go by surprise.
+        let state = match observed.terminating.contains(&declared.key.0) {
+            true => State::Released { kept: Some(why) },
+            false => state,
+        };
+        return verdict(declared, state);
     }
-    let held = observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(&declared.engine_name));
-    if !held {
-        return verdict(declared, State::Released);
-    }
-    if declared.deletion == DeletionPolicy::DeleteIfEmpty
-        && let Some(what) = observed.not_empty.get(&declared.engine_name)
-    {
-        return verdict(declared, State::NotEmpty { what: what.clone() });
+    if !observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(&declared.engine_name)) {
+        return released();
     }
     plan.deletes.push(declared.engine_name.clone());
     verdict(declared, State::Deleting)
+}
+
+/// What keeps something from being deleted now.
+fn obstacle<K: Kind>(declared: &Declared, observed: &Observed, breaker: &Breaker) -> Option<(String, State)> {
+    for (group, master) in &observed.groups {
+        if let Err(unknown) = master {
+            let state = State::Waiting { group: group.clone(), unknown: unknown.clone() };
+            return Some((format!("broker group {group}: {}", unknown.message), state));
+        }
+    }
+    if let Some(why) = breaker.holds(K::NAME, declared) {
+        return Some((why.clone(), State::DeletionHeld { why }));
+    }
+    let what =
+        observed.not_empty.get(&declared.engine_name).filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
+    Some((what.clone(), State::NotEmpty { what: what.clone() }))
 }
 
 fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed, plan: &mut Plan<K>) -> Verdict {

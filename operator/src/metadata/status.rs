@@ -110,7 +110,8 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
             Reason::InvalidSpec,
             format!("the cluster has no broker group {group}: write one of its groups or leave brokerGroups out"),
         ),
-        State::Released | State::Deleting => {
+        State::DeletionHeld { why } => (Truth::False, Reason::DeletionHeld, format!("{name} is kept: {why}")),
+        State::Released { .. } | State::Deleting => {
             (Truth::False, Reason::DeletionPending, format!("{name} is being deleted"))
         }
         State::NotEmpty { what } => (Truth::False, Reason::NotEmpty, format!("{name} is kept: {what}")),

@@ -6,6 +6,7 @@ use gantry_crds::condition::Condition;
 use gantry_crds::topic::{Topic, TopicStatus};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
 
+use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Declared, Kind, Report};
 use crate::metadata::pass::declared;
@@ -76,6 +77,10 @@ impl Kind for Topics {
 
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, TopicConfig> {
         &metadata.topics
+    }
+
+    fn is_system(name: &str, cluster: &str, broker_groups: &[String]) -> bool {
+        is_system_topic(name, cluster, broker_groups)
     }
 
     fn upsert(broker: String, changes: Vec<TopicChange>) -> EngineWrite {

@@ -4,5 +4,6 @@
 
 mod api;
 mod counting;
+mod deletions;
 mod replicas;
 mod shop;

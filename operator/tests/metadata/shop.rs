@@ -105,6 +105,20 @@ impl Shop {
         });
     }
 
+    /// As `kubectl delete`.
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) {
+        let now = Timestamp::from_second(*self.now.lock().unwrap()).unwrap().to_string();
+        self.api.with(|s| {
+            let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+            let object = s.objects.get_mut(&key).unwrap();
+            if object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
+                s.objects.remove(&key);
+            } else {
+                object["metadata"]["deletionTimestamp"] = json!(now);
+            }
+        });
+    }
+
     pub fn get<T: DeserializeOwned>(&self, plural: &str, namespace: &str, name: &str) -> Option<T> {
         let key: Key = (plural.into(), namespace.into(), name.into());
         self.api.with(|s| s.objects.get(&key).cloned()).map(|v| serde_json::from_value(v).unwrap())
@@ -160,6 +174,11 @@ impl Shop {
             groups: all::<ConsumerGroup>(&self.api, "consumergroups"),
             memory: self.memory.clone(),
         }
+    }
+
+    /// What the operator keeps in memory is gone.
+    pub fn restart_the_operator(&mut self) {
+        self.memory = Arc::default();
     }
 
     /// The value of a counter.
