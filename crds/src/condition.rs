@@ -135,6 +135,10 @@ reasons! {
     ClusterNotFound,
     /// The BrokerCluster does not take objects from this namespace.
     NamespaceNotAllowed,
+    /// The rule of the BrokerCluster's tenants that speaks of this namespace does not allow the object.
+    TenantRuleForbids,
+    /// Older objects have all that the rule of the BrokerCluster's tenants allows in number.
+    TenantQuotaExceeded,
     /// The BrokerCluster has no broker group yet that could take it.
     ClusterNotReady,
     /// The engine has it on every broker group, as declared.

@@ -11,6 +11,7 @@ pub mod names;
 pub mod policy;
 pub mod role;
 pub mod status;
+pub mod tenant;
 pub mod topic;
 
 pub use broker_cluster::{BrokerCluster, BrokerClusterSpec};

@@ -127,6 +127,10 @@ fn everything() -> Vec<Value> {
             "replicas": 1, "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "targetCpuUtilizationPercentage": 50},
         })),
         "endpoints": [{"name": "a", "type": "ClusterIP", "annotations": {"a": "b"}}],
+        "tenants": [{
+            "name": "t", "namespaces": ["n"], "topicPrefixes": ["p"], "groupPrefixes": ["p"], "types": ["FIFO"], "maxQueues": 1, "maxTopics": 1,
+            "maxConsumerGroups": 1,
+        }],
         "metrics": {"enabled": true}, "reconcilePolicy": "Plan",
     });
     let replica = ReplicaStatus { pod: "p".into(), state: ReplicaState::CatchingUp, behind_bytes: Some(1) };

@@ -12,6 +12,7 @@ use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Declared, Kind, Report};
 use crate::metadata::pass::declared;
+use crate::metadata::tenancy::Demand;
 
 /// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
 pub const PROXY_GROUP: &str = "CID_DefaultHeartBeatSyncerTopic";
@@ -30,6 +31,10 @@ impl Kind for ConsumerGroups {
     fn parse(object: &ConsumerGroup) -> Declared {
         let s = &object.spec;
         declared(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
+    }
+
+    fn demand(_: &ConsumerGroup) -> Demand {
+        Demand::ConsumerGroup
     }
 
     fn desired(object: &ConsumerGroup, current: Option<&GroupConfig>) -> GroupConfig {

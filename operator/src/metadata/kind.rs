@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{BrokerMetadata, EngineWrite};
+use crate::metadata::tenancy::Demand;
 
 /// Namespace and name of an object of Kubernetes.
 pub type Key = (String, String);
@@ -40,6 +41,8 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Parses an object. It can't fail: the schema refuses what could not be parsed.
     fn parse(object: &Self::Object) -> Declared;
+    /// What it wants of its cluster.
+    fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
     /// What turns `current` into `desired`; `None` where they are equal.

@@ -10,12 +10,14 @@ pub mod plan;
 pub mod repairs;
 pub mod replicas;
 pub mod status;
+pub mod tenancy;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream::select_all};
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -23,6 +25,7 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::consumer_group::ConsumerGroups;
 use crate::context::Context;
 use crate::error::Error;
 use crate::metadata::kind::{Key, Kind};
@@ -36,19 +39,19 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is watched.
 struct Stores {
-    clusters: Store<BrokerCluster>,
-    topics: Store<Topic>,
-    groups: Store<ConsumerGroup>,
+    clusters: Vec<Store<BrokerCluster>>,
+    topics: Vec<Store<Topic>>,
+    groups: Vec<Store<ConsumerGroup>>,
 }
 
-/// Keeps topics and consumer groups of all clusters as declared, in one namespace or in all. Never returns.
-pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
-    let (clusters, cluster_events) = watch(&ctx, namespace.as_deref(), key);
-    let (topics, topic_events) = watch(&ctx, namespace.as_deref(), |t: &Topic| Topics::parse(t).cluster);
-    let (groups, group_events) =
-        watch(&ctx, namespace.as_deref(), |g: &ConsumerGroup| crate::consumer_group::ConsumerGroups::parse(g).cluster);
+/// Keeps topics and consumer groups of all clusters as declared, in these namespaces (`None` is all) together: a topic may live in another one than
+/// its cluster. Never returns.
+pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
+    let (clusters, cluster_events) = watch(&ctx, &namespaces, key);
+    let (topics, topic_events) = watch(&ctx, &namespaces, |t: &Topic| Topics::parse(t).cluster);
+    let (groups, group_events) = watch(&ctx, &namespaces, |g: &ConsumerGroup| ConsumerGroups::parse(g).cluster);
     let stores = Stores { clusters, topics, groups };
-    let mut events = select_all([cluster_events.boxed(), topic_events.boxed(), group_events.boxed()]);
+    let mut events = select_all([cluster_events, topic_events, group_events]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut running: BTreeSet<Key> = BTreeSet::new();
     let mut memories: BTreeMap<Key, Arc<Mutex<Memory>>> = BTreeMap::new();
@@ -96,17 +99,17 @@ fn far() -> Instant {
 
 /// Everything that names a cluster, now.
 fn work(stores: &Stores, cluster: &Key, memory: Arc<Mutex<Memory>>) -> Work {
-    fn of<K: Kind>(store: &Store<K::Object>, cluster: &Key) -> Objects<K>
+    fn of<K: Kind>(stores: &[Store<K::Object>], cluster: &Key) -> Objects<K>
     where
         <K::Object as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone,
     {
-        store.state_filter(|o| K::parse(o).cluster == *cluster)
+        stores.iter().flat_map(|s| s.state_filter(|o| K::parse(o).cluster == *cluster)).collect()
     }
     Work {
         key: cluster.clone(),
-        cluster: stores.clusters.find(|c| key(c) == *cluster),
+        cluster: stores.clusters.iter().find_map(|s| s.find(|c| key(c) == *cluster)),
         topics: of::<Topics>(&stores.topics, cluster),
-        groups: of::<crate::consumer_group::ConsumerGroups>(&stores.groups, cluster),
+        groups: of::<ConsumerGroups>(&stores.groups, cluster),
         memory,
     }
 }
@@ -143,10 +146,27 @@ fn key(cluster: &BrokerCluster) -> Key {
     (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
-/// A store of all objects of a kind, and the clusters that each change of one concerns.
-fn watch<K, F>(ctx: &Context, namespace: Option<&str>, cluster: F) -> (Store<K>, impl Stream<Item = Key> + use<K, F>)
+/// Stores of all objects of a kind, one per namespace, and the clusters that each change of one concerns.
+fn watch<K>(
+    ctx: &Context,
+    namespaces: &[Option<String>],
+    cluster: fn(&K) -> Key,
+) -> (Vec<Store<K>>, BoxStream<'static, Key>)
 where
-    F: Fn(&K) -> Key + Send + 'static,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (stores, events): (Vec<_>, Vec<_>) = namespaces.iter().map(|n| watch_one(ctx, n.as_deref(), cluster)).unzip();
+    (stores, select_all(events).boxed())
+}
+
+fn watch_one<K>(ctx: &Context, namespace: Option<&str>, cluster: fn(&K) -> Key) -> (Store<K>, BoxStream<'static, Key>)
+where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
         + std::fmt::Debug
@@ -176,5 +196,5 @@ where
             };
             async move { key }
         });
-    (store, events)
+    (store, events.boxed())
 }

@@ -27,6 +27,7 @@ use crate::metadata::plan::{Observed, Plan, plan};
 use crate::metadata::repairs::announce;
 use crate::metadata::replicas::Lags;
 use crate::metadata::status::without_cluster;
+use crate::metadata::tenancy::{Demand, refusals};
 use crate::topic::Topics;
 
 /// Time until the next look while something is under way.
@@ -114,10 +115,8 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     };
     finalizers::<Topics>(ctx, &work.topics).await?;
     finalizers::<ConsumerGroups>(ctx, &work.groups).await?;
-    let (topics, strangers) = own_namespace::<Topics>(work, &work.topics);
-    let (groups, strange_groups) = own_namespace::<ConsumerGroups>(work, &work.groups);
-    refuse_strangers::<Topics>(ctx, &strangers).await?;
-    refuse_strangers::<ConsumerGroups>(ctx, &strange_groups).await?;
+    let topics = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
+    let groups = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
 
     let going = going(&topics).chain(self::going(&groups)).collect();
     let terminating = terminating(ctx, going).await;
@@ -244,26 +243,38 @@ fn again(ctx: &Context, work: &Work, settled: bool) -> Duration {
     lag.map_or(longest, |s| longest.min(Duration::from_secs(s)))
 }
 
-/// Objects that live in the cluster's own namespace, and the others. A cluster must say who else may use it before others may.
-fn own_namespace<'a, K: Kind>(work: &Work, objects: &'a Objects<K>) -> (Parsed<'a, K>, Parsed<'a, K>) {
-    objects.iter().map(|o| (K::parse(o), &**o)).partition(|(d, _)| d.key.0 == work.key.0)
-}
-
-async fn refuse_strangers<K: Kind>(ctx: &Context, strangers: &[(Declared, &K::Object)]) -> Result<(), Error> {
-    for (declared, object) in strangers {
+/// Objects that the cluster takes; the others are told why not, and are let go without a word to the engine.
+async fn admit<'a, K: Kind>(
+    ctx: &Context,
+    work: &Work,
+    mode: Mode,
+    objects: &'a Objects<K>,
+) -> Result<Parsed<'a, K>, Error> {
+    let all: Parsed<'a, K> = objects.iter().map(|o| (within(mode, K::parse(o)), &**o)).collect();
+    let tenants = work.cluster.as_ref().map(|c| c.spec.tenants.as_slice()).unwrap_or_default();
+    let demands: Vec<(&Declared, Demand)> = all.iter().map(|(d, o)| (d, K::demand(o))).collect();
+    let refused = refusals(&work.key, tenants, &demands);
+    for (declared, object) in &all {
+        let Some((reason, message)) = refused.get(&declared.key) else { continue };
         if declared.deleting() {
             set_finalizer::<K>(ctx, declared, object, false).await?;
-            continue;
+        } else {
+            let new = without_cluster::<K>(declared, *reason, message, K::old_status(object), &ctx.now());
+            publish(ctx, *object, K::old_status(object), &new).await?;
         }
-        let message = format!(
-            "BrokerCluster {} takes objects from its own namespace {} only: create this one there",
-            declared.cluster.1, declared.cluster.0
-        );
-        let new =
-            without_cluster::<K>(declared, Reason::NamespaceNotAllowed, &message, K::old_status(object), &ctx.now());
-        publish(ctx, *object, K::old_status(object), &new).await?;
     }
-    Ok(())
+    Ok(all.into_iter().filter(|(d, _)| !refused.contains_key(&d.key)).collect())
+}
+
+/// No object goes further than its cluster.
+fn within(mode: Mode, declared: Declared) -> Declared {
+    let policy = match mode {
+        Mode::Apply => declared.policy,
+        Mode::Plan => declared.policy.map(|p| if p == ReconcilePolicy::Apply { ReconcilePolicy::Plan } else { p }),
+        Mode::Observe => declared.policy.map(|_| ReconcilePolicy::Observe),
+        Mode::Paused => None,
+    };
+    Declared { policy, ..declared }
 }
 
 /// Without a cluster there is nothing to delete: objects that go may go.

@@ -10,6 +10,7 @@ use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Declared, Kind, Report};
 use crate::metadata::pass::declared;
+use crate::metadata::tenancy::Demand;
 
 /// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
 const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
@@ -31,6 +32,10 @@ impl Kind for Topics {
             broker_groups: s.broker_groups.clone(),
             ..declared(object, &s.cluster_ref, s.topic_name.as_ref(), s.deletion_policy, s.reconcile_policy)
         }
+    }
+
+    fn demand(object: &Topic) -> Demand {
+        Demand::Topic { type_: object.spec.type_, queues: object.spec.queues }
     }
 
     fn desired(object: &Topic, current: Option<&TopicConfig>) -> TopicConfig {

@@ -7,3 +7,4 @@ mod counting;
 mod deletions;
 mod replicas;
 mod shop;
+mod tenants;
