@@ -143,6 +143,10 @@ reasons! {
     ClusterNotReady,
     /// The engine has it on every broker group, as declared.
     InSync,
+    /// The cluster's engine version or configuration does not have what is declared.
+    UnsupportedByEngine,
+    /// Queues that are to go still hold messages that a consumer group has not read: they are read on, and take no new ones.
+    Draining,
     /// Every master has it as declared, but a replica does not copy it: it would be lost if that replica became master.
     ReplicaStale,
     /// A broker had lost a topic or group; it was put back.

@@ -154,7 +154,7 @@ fn everything() -> Vec<Value> {
         object(
             "Topic",
             json!({
-                "clusterRef": {"name": "c", "namespace": "n"}, "topicName": "t", "type": "FIFO", "queues": 1, "permission": "ReadOnly",
+                "clusterRef": {"name": "c", "namespace": "n"}, "topicName": "t", "type": "FIFO", "queues": 1, "permission": "ReadOnly", "order": true,
                 "brokerGroups": ["g"], "attributes": {"a.b": "c"}, "deletionPolicy": "Delete", "reconcilePolicy": "Observe",
             }),
             small("topicName"),

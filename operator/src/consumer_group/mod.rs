@@ -10,7 +10,7 @@ use gantry_remoting::group::{
 
 use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
 use crate::metadata::tenancy::Demand;
 
@@ -50,6 +50,14 @@ impl Kind for ConsumerGroups {
             group_retry_policy: retry_policy(&s.retry),
             ..current.cloned().unwrap_or_else(|| GroupConfig::new(name))
         }
+    }
+
+    fn unsupported(_: &ConsumerGroup, _: &Abilities) -> Option<String> {
+        None
+    }
+
+    fn gently(_: &GroupConfig, _: &GroupConfig) -> Option<GroupConfig> {
+        None
     }
 
     fn change(current: Option<&GroupConfig>, desired: &GroupConfig) -> Option<GroupChange> {

@@ -45,6 +45,10 @@ pub trait Kind: Send + Sync + 'static {
     fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
+    /// Why this cluster's engine can't have it, or `None`.
+    fn unsupported(object: &Self::Object, abilities: &Abilities) -> Option<String>;
+    /// `desired` with what must not be cut off from `current` at once; `None` where there is no such thing.
+    fn gently(current: &Self::Config, desired: &Self::Config) -> Option<Self::Config>;
     /// What turns `current` into `desired`; `None` where they are equal.
     fn change(current: Option<&Self::Config>, desired: &Self::Config) -> Option<Self::Change>;
     /// Writes `current` once more as it is, so that replicas copy it from their master anew.
@@ -74,6 +78,24 @@ pub trait Kind: Send + Sync + 'static {
     fn conditions(status: &Self::Status) -> &[Condition];
     /// Broker groups that held it as declared, by a status.
     fn held_by(status: &Self::Status) -> &[String];
+}
+
+/// What a cluster's engine can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Its version, e.g. `5.5.0`.
+    pub version: String,
+    /// Whether brokers keep many small topics in one (`enableLmq`, `enableMultiDispatch`).
+    pub light_queues: bool,
+}
+
+impl Abilities {
+    /// Whether its version is this one or a later one. What is no version has nothing.
+    #[must_use]
+    pub fn from(&self, version: [u32; 3]) -> bool {
+        let numbers: Option<Vec<u32>> = self.version.split('.').map(|n| n.parse().ok()).collect();
+        numbers.is_some_and(|n| n.as_slice() >= version.as_slice())
+    }
 }
 
 /// An object, parsed.

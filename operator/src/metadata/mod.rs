@@ -3,6 +3,7 @@
 
 pub mod apply;
 pub mod deletion;
+pub mod drain;
 pub mod kind;
 pub mod observe;
 pub mod pass;

@@ -12,7 +12,7 @@ use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::{ClusterId, Engine, EngineError, EngineFacts, Fact};
-use crate::metadata::kind::{Declared, Kind};
+use crate::metadata::kind::{Abilities, Declared, Kind};
 use crate::metadata::plan::{Master, Observed, Replica};
 use crate::topic::Topics;
 
@@ -32,7 +32,11 @@ pub async fn observe(
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
         names.iter().map(|g| master(engine, cluster, &id, &facts, g).boxed()).collect();
     let masters = join_all(masters).await;
-    let mut observed = Observed { groups: names.into_iter().zip(masters).collect(), ..Observed::default() };
+    let mut observed = Observed {
+        groups: names.into_iter().zip(masters).collect(),
+        abilities: abilities(cluster),
+        ..Observed::default()
+    };
     let in_doubt = |d: &Declared| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty;
     for (declared, _) in topics.iter().filter(|(d, _)| in_doubt(d)) {
         if let Some(what) = messages(engine, &id, &observed, &declared.engine_name).await {
@@ -45,6 +49,11 @@ pub async fn observe(
         }
     }
     observed
+}
+
+fn abilities(cluster: &Cluster) -> Abilities {
+    let on = |key: &str| cluster.brokers.pods.config.get(key).is_some_and(|v| v == "true");
+    Abilities { version: cluster.version.clone(), light_queues: on("enableLmq") && on("enableMultiDispatch") }
 }
 
 fn unknown(error: &EngineError) -> Unknown {

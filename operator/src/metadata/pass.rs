@@ -16,11 +16,13 @@ use crate::apply::{publish, tell};
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
+use crate::engine::ClusterId;
 use crate::error::Error;
 use crate::metadata::apply::{
     FINALIZER, Failed, finalizers, publish_deletions, report, set_finalizer, terminating, write,
 };
 use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
+use crate::metadata::drain::{self, Drains};
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, observe};
 use crate::metadata::plan::{Observed, Plan, plan};
@@ -71,6 +73,8 @@ impl Work {
 pub struct Memory {
     /// Replicas that differ from their masters.
     pub lags: Lags,
+    /// Queues that are to go.
+    pub drains: Drains,
     /// What was written down last about deletions: the status that was watched may be older.
     pub deletions: Option<Deletions>,
 }
@@ -200,6 +204,7 @@ async fn look(
         memory.lags = lags.seen::<Topics>(topics, &observed, now).seen::<ConsumerGroups>(groups, &observed, now);
         observed.lags = memory.lags.clone();
     }
+    drain(ctx, work, cluster, topics, &mut observed, now).await;
     let old = work.deletions();
     let breakers = (
         breaker::<Topics>(work, topics, &observed, &old.topics, now),
@@ -211,6 +216,33 @@ async fn look(
         proxies_group(&observed, &mut plans.groups);
     }
     (observed, plans)
+}
+
+/// What keeps queues that are to go.
+async fn drain(
+    ctx: &Context,
+    work: &Work,
+    cluster: &Cluster,
+    topics: &Parsed<'_, Topics>,
+    observed: &mut Observed,
+    now: i64,
+) {
+    let surplus = drain::surplus(topics, observed);
+    let drains = {
+        let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        memory.drains = std::mem::take(&mut memory.drains).seen(&surplus, now);
+        memory.drains.clone()
+    };
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    for one in surplus {
+        let why = if drains.is_quiet(&one, now) {
+            let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
+            obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
+        } else {
+            Some("clients that have not heard of it may still send to them for a minute".into())
+        };
+        observed.draining.insert(one.place, why);
+    }
 }
 
 fn breaker<K: Kind>(

@@ -9,7 +9,8 @@ use gantry_crds::topic::DeletionPolicy;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::engine::BrokerMetadata;
 use crate::metadata::deletion::{Breaker, Pending};
-use crate::metadata::kind::{Declared, Key, Kind};
+use crate::metadata::drain::Place;
+use crate::metadata::kind::{Abilities, Declared, Key, Kind};
 use crate::metadata::repairs::Repair;
 use crate::metadata::replicas::Lags;
 
@@ -22,6 +23,10 @@ pub struct Observed {
     pub not_empty: BTreeMap<String, String>,
     /// Replicas that differ from their masters, and for how long.
     pub lags: Lags,
+    /// Topics with queues that are to go, and what keeps them.
+    pub draining: BTreeMap<Place, Option<String>>,
+    /// What the engine can do.
+    pub abilities: Abilities,
     /// Namespaces that are going away: nothing may keep their objects.
     pub terminating: BTreeSet<String>,
 }
@@ -87,6 +92,8 @@ pub struct Verdict {
     pub held_by: Vec<String>,
     /// Differences between engine and declaration.
     pub differences: Vec<String>,
+    /// What is still in queues that are to go, by broker group.
+    pub draining: Vec<String>,
 }
 
 /// How an object stands.
@@ -96,6 +103,13 @@ pub enum State {
     InSync,
     /// Held by all masters as declared, and by a replica not, for longer than copying takes: see the differences.
     ReplicaStale,
+    /// As declared, but for queues that are to go and are still read.
+    Draining,
+    /// The engine does not have what is declared.
+    Unsupported {
+        /// The sentence.
+        why: String,
+    },
     /// Being written.
     Changing,
     /// The engine holds something else and may not be changed.
@@ -165,7 +179,14 @@ pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, br
 
 fn verdict(declared: &Declared, state: State) -> Verdict {
     let deleted = declared.deleted.as_ref().map(|t| t.0.as_second());
-    Verdict { engine_name: declared.engine_name.clone(), deleted, state, held_by: Vec::new(), differences: Vec::new() }
+    Verdict {
+        engine_name: declared.engine_name.clone(),
+        deleted,
+        state,
+        held_by: Vec::new(),
+        differences: Vec::new(),
+        draining: Vec::new(),
+    }
 }
 
 fn judge<K: Kind>(
@@ -233,6 +254,9 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
     if let Some(group) = declared.broker_groups.iter().find(|g| !observed.groups.contains_key(*g)) {
         return verdict(declared, State::NoSuchGroup { group: group.clone() });
     }
+    if let Some(why) = K::unsupported(object, &observed.abilities) {
+        return verdict(declared, State::Unsupported { why });
+    }
     let named: BTreeSet<&String> = declared.broker_groups.iter().collect();
     let mut v = verdict(declared, State::InSync);
     let mut waiting = None;
@@ -243,6 +267,9 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
                 waiting.get_or_insert(State::Waiting { group: group.clone(), unknown: unknown.clone() });
             }
         }
+    }
+    if !v.draining.is_empty() && matches!(v.state, State::InSync | State::ReplicaStale) {
+        v.state = State::Draining;
     }
     if declared.policy.is_none() {
         v.state = State::Paused;
@@ -264,9 +291,12 @@ fn on_group<K: Kind>(
     v: &mut Verdict,
 ) {
     let current = K::held(&master.metadata).get(&declared.engine_name);
-    let desired = K::desired(object, current);
+    let (desired, draining) = reachable::<K>(declared, object, group, current, observed);
     let Some(change) = K::change(current, &desired) else {
-        v.held_by.push(group.clone());
+        match draining {
+            Some(why) => v.draining.push(format!("{group}: {why}")),
+            None => v.held_by.push(group.clone()),
+        }
         return on_replicas::<K>(declared, (group, master), &desired, observed, plan, v);
     };
     match current {
@@ -286,6 +316,26 @@ fn on_group<K: Kind>(
         }
         Some(ReconcilePolicy::Plan | ReconcilePolicy::Observe) => v.state = State::Drifted,
         None => v.state = State::Paused,
+    }
+}
+
+/// What it should be now, and what keeps it from being what is declared: queues are not taken away while something is in them.
+fn reachable<K: Kind>(
+    declared: &Declared,
+    object: &K::Object,
+    group: &str,
+    current: Option<&K::Config>,
+    observed: &Observed,
+) -> (K::Config, Option<String>) {
+    let desired = K::desired(object, current);
+    let Some(gentle) = current.and_then(|c| K::gently(c, &desired)) else { return (desired, None) };
+    if declared.policy != Some(ReconcilePolicy::Apply) {
+        return (desired, None);
+    }
+    match observed.draining.get(&(group.to_owned(), declared.engine_name.clone())) {
+        Some(None) => (desired, None),
+        Some(Some(why)) => (gentle, Some(why.clone())),
+        None => (gentle, Some("first they take no more messages".into())),
     }
 }
 

@@ -61,7 +61,8 @@ fn conditions(
     now: &Time,
 ) -> Vec<Condition> {
     let is = |type_, truth| condition(type_, truth, reason, message, generation, now.clone());
-    let working = matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending);
+    let working =
+        matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending | Reason::Draining);
     // A topic that a replica lacks serves, until that replica becomes master.
     let degraded = (ready != Truth::True && !working && reason != Reason::Paused) || reason == Reason::ReplicaStale;
     keep_transition_times(
@@ -92,6 +93,12 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
                 verdict.differences.join("; ")
             ),
         ),
+        State::Draining => (
+            Truth::True,
+            Reason::Draining,
+            format!("{name} serves, and loses queues once they are read: {}", verdict.draining.join("; ")),
+        ),
+        State::Unsupported { why } => (Truth::False, Reason::UnsupportedByEngine, why.clone()),
         State::Changing => (Truth::False, Reason::Applying, verdict.differences.join("; ")),
         State::Drifted => {
             (Truth::False, Reason::Drifted, format!("reconcilePolicy forbids to change {name}: see status.differences"))

@@ -57,6 +57,10 @@ impl Engine for Counting {
         self.count("topic_stats").topic_stats(id, broker, topic)
     }
 
+    fn topic_consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, topic: &'a str) -> Answer<'a, Vec<String>> {
+        self.count("topic_consumers").topic_consumers(id, broker, topic)
+    }
+
     fn consume_stats<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumeStats> {
         self.count("consume_stats").consume_stats(id, broker, group)
     }

@@ -5,6 +5,7 @@
 mod api;
 mod counting;
 mod deletions;
+mod queues;
 mod replicas;
 mod shop;
 mod tenants;

@@ -137,6 +137,8 @@ pub struct World {
     pub unclean_election: bool,
     /// Clients of consumer groups, as the test says.
     pub consumers: BTreeMap<String, ConsumerConnections>,
+    /// Messages by topic and queue beside those of queue 0, as the test says.
+    pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
     pub consume_stats: BTreeMap<String, ConsumeStats>,
     /// Every change that was asked for, also those that were refused.
