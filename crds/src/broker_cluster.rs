@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::policy::ReconcilePolicy;
 use crate::role::Role;
 use crate::status::BrokerClusterStatus;
+use crate::tenant::Tenant;
 
 /// One RocketMQ cluster. `spec: {}` is a working one-replica cluster for development.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -93,6 +94,13 @@ pub struct BrokerClusterSpec {
             .message("one ClusterIP endpoint serves every client inside the cluster: remove the others")
     )]
     pub endpoints: Vec<Endpoint>,
+
+    /// Who may declare topics and consumer groups from other namespaces, within limits. Objects of the cluster's own namespace always may. Default:
+    /// nobody else.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub tenants: Vec<Tenant>,
 
     /// Metrics of the engine.
     #[serde(default)]

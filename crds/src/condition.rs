@@ -135,16 +135,34 @@ reasons! {
     ClusterNotFound,
     /// The BrokerCluster does not take objects from this namespace.
     NamespaceNotAllowed,
+    /// The rule of the BrokerCluster's tenants that speaks of this namespace does not allow the object.
+    TenantRuleForbids,
+    /// Older objects have all that the rule of the BrokerCluster's tenants allows in number.
+    TenantQuotaExceeded,
     /// The BrokerCluster has no broker group yet that could take it.
     ClusterNotReady,
     /// The engine has it on every broker group, as declared.
     InSync,
+    /// The cluster's engine version or configuration does not have what is declared.
+    UnsupportedByEngine,
+    /// Queues that are to go still hold messages that a consumer group has not read: they are read on, and take no new ones.
+    Draining,
+    /// Every master has it as declared, but a replica does not copy it: it would be lost if that replica became master.
+    ReplicaStale,
+    /// A broker had lost a topic or group; it was put back.
+    Restored,
+    /// Somebody edited a topic or group on a broker; it was put right.
+    DriftReverted,
+    /// A replica that did not copy a topic or group from its master was made to copy anew.
+    ReplicaRefreshed,
     /// Another, older object declares the same topic or group.
     Conflict,
     /// The engine holds something else than declared, and reconcilePolicy forbids to change it.
     Drifted,
     /// The topic holds messages, or consumers of the group are connected, so it is not deleted.
     NotEmpty,
+    /// So many are deleted at once that somebody must confirm it: annotation gantry.dev/confirm-deletions of the BrokerCluster.
+    DeletionHeld,
     /// Waiting until the cluster can be asked, to delete.
     DeletionPending,
     /// Created.

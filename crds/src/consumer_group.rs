@@ -162,7 +162,7 @@ pub struct ConsumerGroupStatus {
     /// Broker groups that have it as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broker_groups: Vec<String>,
-    /// With reconcilePolicy Plan or Observe: differences between engine and declaration, one a line.
+    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
 }

@@ -11,6 +11,7 @@ pub mod names;
 pub mod policy;
 pub mod role;
 pub mod status;
+pub mod tenant;
 pub mod topic;
 
 pub use broker_cluster::{BrokerCluster, BrokerClusterSpec};
@@ -28,6 +29,10 @@ pub const GROUP: &str = "rocketmq.gantry.dev";
 
 /// `metadata.annotations` key that, set to `"true"`, stops every write on behalf of the annotated object.
 pub const PAUSED_ANNOTATION: &str = "gantry.dev/paused";
+
+/// `metadata.annotations` key of a BrokerCluster that confirms mass deletions of its topics and consumer groups: a time, e.g.
+/// `2026-01-31T12:00:00Z`; whatever was deleted until then is meant.
+pub const CONFIRM_DELETIONS_ANNOTATION: &str = "gantry.dev/confirm-deletions";
 
 /// The definitions of all kinds, in the order in which they are applied.
 #[must_use]

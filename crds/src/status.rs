@@ -1,5 +1,6 @@
 //! What Gantry reports about a BrokerCluster.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,46 @@ pub struct BrokerClusterStatus {
     /// With reconcilePolicy Plan: what Gantry would do, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<PlannedChange>,
+    /// Deletions of topics and consumer groups: how many there were lately, and how many are held until somebody confirms them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletions: Option<Deletions>,
+}
+
+/// Deletions of topics and consumer groups.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Deletions {
+    /// Topics.
+    #[serde(default)]
+    pub topics: KindDeletions,
+    /// Consumer groups.
+    #[serde(default)]
+    pub consumer_groups: KindDeletions,
+}
+
+/// Deletions of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct KindDeletions {
+    /// Those of the last 5 minutes, and older ones while they matter for what is held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recent: Vec<RecentDeletions>,
+    /// How many are held.
+    #[serde(default)]
+    pub held: i32,
+    /// What annotation gantry.dev/confirm-deletions of this BrokerCluster must say to confirm all that is held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confirm: Option<String>,
+}
+
+/// Objects whose deletion was asked for at one time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RecentDeletions {
+    /// When, to the second.
+    pub at: Time,
+    /// How many.
+    pub count: i32,
 }
 
 /// Counts as `ready/wanted`.

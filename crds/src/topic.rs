@@ -59,15 +59,20 @@ pub struct TopicSpec {
             .message("topicName belongs to the engine (TBW102, RMQ_SYS_*, %RETRY%*, %DLQ%*, …): write another one")
     )]
     pub topic_name: Option<String>,
-    /// What messages it takes: Normal (default), FIFO, Delay, Transaction. Fixed at creation.
+    /// What messages it takes: Normal (default), FIFO, Delay, Transaction, Priority, Lite (from 5.5.0 on, needs `enableLmq` and `enableMultiDispatch` in
+    /// the cluster's brokers.config) or Mixed (all but Lite, as topics of RocketMQ 4 did). Fixed at creation.
     #[serde(default, rename = "type")]
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("type can't change, messages of the old type may be there: create a new Topic"))]
     pub type_: TopicType,
-    /// Queues on each broker group, 1 to 1024. Default 8. More queues let more consumers share a topic in queue mode.
+    /// Queues on each broker group, 1 to 1024. Default 8. More queues let more consumers share a topic in queue mode. Fewer: those that go take no more
+    /// messages at once, and are read until every consumer group has what is in them.
     #[serde(default = "eight")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: i32,
+    /// Whether clients of RocketMQ 4 must not move queues while a broker is away: order before availability. Default false.
+    #[serde(default)]
+    pub order: bool,
     /// What clients may do: ReadWrite (default), ReadOnly, WriteOnly.
     #[serde(default)]
     pub permission: Permission,
@@ -110,6 +115,12 @@ pub enum TopicType {
     Delay,
     /// Messages that are delivered when a transaction commits.
     Transaction,
+    /// Messages that are delivered by priority.
+    Priority,
+    /// Messages of many small topics in one, such as one per session.
+    Lite,
+    /// Messages of all types but Lite.
+    Mixed,
 }
 
 impl TopicType {
@@ -121,6 +132,9 @@ impl TopicType {
             Self::FIFO => "FIFO",
             Self::Delay => "DELAY",
             Self::Transaction => "TRANSACTION",
+            Self::Priority => "PRIORITY",
+            Self::Lite => "LITE",
+            Self::Mixed => "MIXED",
         }
     }
 }
@@ -178,7 +192,7 @@ pub struct TopicStatus {
     /// Broker groups that hold it as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broker_groups: Vec<String>,
-    /// With reconcilePolicy Plan or Observe: differences between engine and declaration, one a line.
+    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
 }

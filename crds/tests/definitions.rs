@@ -127,6 +127,10 @@ fn everything() -> Vec<Value> {
             "replicas": 1, "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "targetCpuUtilizationPercentage": 50},
         })),
         "endpoints": [{"name": "a", "type": "ClusterIP", "annotations": {"a": "b"}}],
+        "tenants": [{
+            "name": "t", "namespaces": ["n"], "topicPrefixes": ["p"], "groupPrefixes": ["p"], "types": ["FIFO"], "maxQueues": 1, "maxTopics": 1,
+            "maxConsumerGroups": 1,
+        }],
         "metrics": {"enabled": true}, "reconcilePolicy": "Plan",
     });
     let replica = ReplicaStatus { pod: "p".into(), state: ReplicaState::CatchingUp, behind_bytes: Some(1) };
@@ -137,6 +141,10 @@ fn everything() -> Vec<Value> {
         "summary": {"groups": "1/1", "inSync": "1/1", "proxies": "1/1", "nameServers": "1/1", "controllers": "1/1"},
         "groups": [group], "controllerLeader": "l", "endpoints": [endpoint],
         "holds": [HoldStatus { reason: "r".into(), message: "m".into() }],
+        "deletions": {
+            "topics": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
+            "consumerGroups": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
+        },
         "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()) }],
     });
     let object = |kind: &str, spec: Value, status: Value| json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": kind, "metadata": {"name": "n"}, "spec": spec, "status": status});
@@ -146,7 +154,7 @@ fn everything() -> Vec<Value> {
         object(
             "Topic",
             json!({
-                "clusterRef": {"name": "c", "namespace": "n"}, "topicName": "t", "type": "FIFO", "queues": 1, "permission": "ReadOnly",
+                "clusterRef": {"name": "c", "namespace": "n"}, "topicName": "t", "type": "FIFO", "queues": 1, "permission": "ReadOnly", "order": true,
                 "brokerGroups": ["g"], "attributes": {"a.b": "c"}, "deletionPolicy": "Delete", "reconcilePolicy": "Observe",
             }),
             small("topicName"),

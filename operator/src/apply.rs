@@ -149,13 +149,17 @@ where
     }
     ctx.leadership.check()?;
     let api: Api<K> = Api::namespaced(ctx.client.clone(), namespace);
-    let patch = json!({
+    let mut patch = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
         // Not a new object of the same name, should this one have been deleted meanwhile.
         "metadata": {"uid": object.meta().uid},
         "status": new,
     });
+    // Written by the pass over topics and groups, under a field manager of its own: neither writes what the other has just changed.
+    if let Some(status) = patch["status"].as_object_mut() {
+        status.remove("deletions");
+    }
     let what = format!("write the status of {}/{name}", K::kind(&()));
     match api.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
         // It was deleted, or replaced by another of its name.

@@ -33,7 +33,10 @@ pub struct Context {
     /// Sends Events; one for the whole process because it folds repeats.
     pub recorder: Recorder,
     failures: Mutex<HashMap<String, u32>>,
+    clock: Clock,
 }
+
+type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
 impl Context {
     /// For one process.
@@ -47,14 +50,22 @@ impl Context {
     ) -> Self {
         let reporter = Reporter { controller: MANAGER.into(), instance: Some(settings.identity.clone()) };
         let recorder = Recorder::new(client.clone(), reporter);
-        Self { client, settings, engine, leadership, metrics, recorder, failures: Mutex::default() }
+        let clock: Clock = Arc::new(Timestamp::now);
+        Self { client, settings, engine, leadership, metrics, recorder, failures: Mutex::default(), clock }
+    }
+
+    /// The same with another clock.
+    #[must_use]
+    pub fn with_clock(mut self, clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Arc::new(clock);
+        self
     }
 
     /// The time, for conditions.
     #[must_use]
     pub fn now(&self) -> Time {
         // Whole seconds: that is what the API server keeps, and what a condition is compared with later.
-        Time(Timestamp::from_second(Timestamp::now().as_second()).unwrap_or_default())
+        Time(Timestamp::from_second((self.clock)().as_second()).unwrap_or_default())
     }
 
     /// How long to wait after one more failure of this object: 1 s, 2 s, 4 s … 5 min.

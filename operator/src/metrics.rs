@@ -14,6 +14,8 @@ pub struct Metrics {
     pub writes: IntCounterVec,
     /// `gantry_steps_total{action}`: disruptive steps taken.
     pub steps: IntCounterVec,
+    /// `gantry_metadata_repairs_total{kind,reason}`: topics and consumer groups that a broker had lost or that were edited there, put right.
+    pub repairs: IntCounterVec,
     /// `gantry_leader`: 1 while this process leads.
     pub leader: IntGauge,
 }
@@ -42,6 +44,13 @@ impl Metrics {
                 Opts::new("gantry_steps_total", "Disruptive steps taken, by action."),
                 &["action"],
             )?,
+            repairs: IntCounterVec::new(
+                Opts::new(
+                    "gantry_metadata_repairs_total",
+                    "Topics and consumer groups that a broker had lost or that were edited there, put right, by kind and reason.",
+                ),
+                &["kind", "reason"],
+            )?,
             leader: IntGauge::new("gantry_leader", "1 while this process holds the leader lease.")?,
             registry,
         };
@@ -49,6 +58,7 @@ impl Metrics {
         m.registry.register(Box::new(m.seconds.clone()))?;
         m.registry.register(Box::new(m.writes.clone()))?;
         m.registry.register(Box::new(m.steps.clone()))?;
+        m.registry.register(Box::new(m.repairs.clone()))?;
         m.registry.register(Box::new(m.leader.clone()))?;
         Ok(m)
     }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures::StreamExt;
-use futures::future::join_all;
 use futures::stream::select_all;
 use kube::{Client, Config};
 
@@ -66,12 +65,12 @@ pub async fn lead(
     tracing::info!("leading");
     let watched: Vec<Option<String>> =
         if namespaces.is_empty() { vec![None] } else { namespaces.into_iter().map(Some).collect() };
-    let metadata = join_all(watched.iter().map(|n| metadata::run(ctx.clone(), n.clone())));
+    let metadata = metadata::run(ctx.clone(), watched.clone());
     let passes = select_all(watched.into_iter().map(|n| broker_cluster::controller(ctx.clone(), n).boxed()));
 
     let ended = tokio::select! {
         () = passes.for_each(|()| async {}) => Ok(()),
-        _ = metadata => Ok(()),
+        () = metadata => Ok(()),
         lost = elector.hold() => Err(anyhow::Error::new(lost)),
         () = &mut stop => {
             tracing::info!("stopping");

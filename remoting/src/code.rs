@@ -92,6 +92,8 @@ request_codes! {
     InvokeBrokerToResetOffset = 222 "INVOKE_BROKER_TO_RESET_OFFSET" write,
     /// Creates or updates many consumer groups.
     UpdateAndCreateSubscriptiongroupList = 225 "UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST" write,
+    /// The consumer groups of a topic.
+    QueryTopicConsumeByWho = 300 "QUERY_TOPIC_CONSUME_BY_WHO" read,
     /// Sets configuration keys of a running name server.
     UpdateNamesrvConfig = 318 "UPDATE_NAMESRV_CONFIG" write,
     /// The whole configuration of a name server.
@@ -286,7 +288,7 @@ mod tests {
         assert!(Code::ControllerElectMaster.writes());
         assert!(!Code::GetBrokerClusterInfo.writes());
         for code in Code::ALL {
-            let reads = ["GET_", "SEARCH_"].iter().any(|verb| code.name().contains(verb));
+            let reads = ["GET_", "SEARCH_", "QUERY_"].iter().any(|verb| code.name().contains(verb));
             assert_eq!(code.writes(), !reads && !code.name().starts_with("AUTH_LIST"), "{code}");
         }
     }

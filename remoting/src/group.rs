@@ -199,6 +199,12 @@ impl GroupChange {
         Some(GroupChange { config: desired.clone(), set, unset })
     }
 
+    /// Writes a group once more as it is: its broker's version rises, so that replicas copy all groups anew.
+    #[must_use]
+    pub fn refresh(current: &GroupConfig) -> Self {
+        GroupChange { config: current.clone(), set: BTreeMap::new(), unset: BTreeSet::new() }
+    }
+
     fn as_sent(&self) -> GroupConfig {
         let set = self.set.iter().map(|(key, value)| (format!("+{key}"), value.clone()));
         let attributes = set.chain(self.unset.iter().map(|key| (format!("-{key}"), String::new()))).collect();

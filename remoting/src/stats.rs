@@ -132,6 +132,35 @@ impl Request for GetConsumeStats {
     }
 }
 
+/// Asks a broker which consumer groups consume a topic, or once did.
+#[derive(Clone, Debug)]
+pub struct GetTopicConsumers {
+    /// The topic.
+    pub topic: String,
+}
+
+impl Request for GetTopicConsumers {
+    /// Consumer groups in order.
+    type Answer = Vec<String>;
+    const CODE: Code = Code::QueryTopicConsumeByWho;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE).with("topic", &self.topic)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<Vec<String>, AnswerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body {
+            #[serde(default)]
+            group_list: Vec<String>,
+        }
+        let mut groups = body::<Body>(Self::CODE, reply)?.group_list;
+        groups.sort();
+        Ok(groups)
+    }
+}
+
 /// Asks a broker for the clients of a consumer group that are connected to it.
 #[derive(Clone, Debug)]
 pub struct GetConsumerConnections {

@@ -102,6 +102,13 @@ impl TopicChange {
         Some(TopicChange { config: desired.clone(), set, unset })
     }
 
+    /// Writes a topic once more as it is: its broker's version rises, so that replicas copy all topics anew.
+    #[must_use]
+    pub fn refresh(current: &TopicConfig) -> Self {
+        let kind = current.attributes.get(MESSAGE_TYPE).map(|kind| (MESSAGE_TYPE.to_owned(), kind.clone()));
+        TopicChange { config: current.clone(), set: kind.into_iter().collect(), unset: BTreeSet::new() }
+    }
+
     /// False for a change without any attribute. The engine (5.5.0, updateAndCreateTopicList) compares every topic of a list with what
     /// it has, finds one equal, answers success **for the whole list and applies none of it**. What it compares are attributes as
     /// they were sent, `+message.type`, with attributes as they are kept, `message.type`: a change with attributes is never equal.

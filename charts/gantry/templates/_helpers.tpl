@@ -65,6 +65,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [rocketmq.gantry.dev]
   resources: [brokerclusters/status, topics/status, consumergroups/status]
   verbs: [patch]
+# An object in a namespace that goes away is not kept, whatever its deletionPolicy.
+- apiGroups: [""]
+  resources: [namespaces]
+  verbs: [get]
 # Children of a BrokerCluster. A server-side apply is a patch, and a create where there is nothing yet.
 - apiGroups: [""]
   resources: [serviceaccounts, configmaps, services]

@@ -61,6 +61,8 @@ pub fn status(
     ];
     BrokerClusterStatus {
         observed_generation: generation,
+        // Not written from here: see `publish`.
+        deletions: old.deletions.clone(),
         conditions: keep_transition_times(&old.conditions, conditions),
         version: version(cluster, observed),
         summary: counts.summary(),

@@ -8,9 +8,11 @@ use gantry_remoting::group::{
     CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RetryPolicy, RetryPolicyKind,
 };
 
+use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
+use crate::metadata::tenancy::Demand;
 
 /// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
 pub const PROXY_GROUP: &str = "CID_DefaultHeartBeatSyncerTopic";
@@ -31,6 +33,10 @@ impl Kind for ConsumerGroups {
         declared(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
     }
 
+    fn demand(_: &ConsumerGroup) -> Demand {
+        Demand::ConsumerGroup
+    }
+
     fn desired(object: &ConsumerGroup, current: Option<&GroupConfig>) -> GroupConfig {
         let s = &object.spec;
         let name = Self::parse(object).engine_name;
@@ -46,8 +52,24 @@ impl Kind for ConsumerGroups {
         }
     }
 
+    fn unsupported(_: &ConsumerGroup, _: &Abilities) -> Option<String> {
+        None
+    }
+
+    fn gently(_: &GroupConfig, _: &GroupConfig) -> Option<GroupConfig> {
+        None
+    }
+
     fn change(current: Option<&GroupConfig>, desired: &GroupConfig) -> Option<GroupChange> {
         GroupChange::between(current, desired)
+    }
+
+    fn refresh(current: &GroupConfig) -> GroupChange {
+        GroupChange::refresh(current)
+    }
+
+    fn name_of(change: &GroupChange) -> &str {
+        &change.config.group_name
     }
 
     fn differences(current: &GroupConfig, desired: &GroupConfig) -> Vec<String> {
@@ -67,6 +89,10 @@ impl Kind for ConsumerGroups {
 
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, GroupConfig> {
         &metadata.groups
+    }
+
+    fn is_system(name: &str, _: &str, _: &[String]) -> bool {
+        is_system_group(name)
     }
 
     fn upsert(broker: String, changes: Vec<GroupChange>) -> EngineWrite {
@@ -93,6 +119,10 @@ impl Kind for ConsumerGroups {
 
     fn conditions(status: &ConsumerGroupStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn held_by(status: &ConsumerGroupStatus) -> &[String] {
+        &status.broker_groups
     }
 }
 

@@ -11,7 +11,8 @@ use gantry_remoting::cluster::GetNameServerConfig;
 use gantry_remoting::controller::GetControllerConfig;
 use gantry_remoting::group::GetAllGroups;
 use gantry_remoting::stats::{
-    ConsumeStats, ConsumerConnections, GetConsumeStats, GetConsumerConnections, GetTopicStats, TopicStats,
+    ConsumeStats, ConsumerConnections, GetConsumeStats, GetConsumerConnections, GetTopicConsumers, GetTopicStats,
+    TopicStats,
 };
 use gantry_remoting::topic::GetAllTopics;
 use gantry_remoting::{Code, Command, Credentials, Request, ResponseCode};
@@ -252,6 +253,15 @@ impl Engine for RemotingEngine {
             }
         }
         .boxed()
+    }
+
+    fn topic_consumers<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        topic: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        async move { self.ask(cluster, broker, &GetTopicConsumers { topic: topic.to_owned() }).await }.boxed()
     }
 
     fn consume_stats<'a>(

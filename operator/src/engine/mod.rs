@@ -16,6 +16,7 @@ pub mod fake;
 mod metrics;
 mod observe;
 mod pool;
+pub mod system;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -57,6 +58,14 @@ pub trait Engine: Send + Sync {
         broker: &'a str,
         topic: &'a str,
     ) -> BoxFuture<'a, Result<Option<TopicStats>, EngineError>>;
+
+    /// The consumer groups that consume a topic on one broker, or once did.
+    fn topic_consumers<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        topic: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
 
     /// How far a consumer group is on one broker, with its retry topics. Ask the masters that have the topics.
     fn consume_stats<'a>(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use gantry_crds::condition::Condition;
+use gantry_crds::condition::{Condition, ConditionType};
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 use k8s_openapi::NamespaceResourceScope;
@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{BrokerMetadata, EngineWrite};
+use crate::metadata::tenancy::Demand;
 
 /// Namespace and name of an object of Kubernetes.
 pub type Key = (String, String);
@@ -40,14 +41,26 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Parses an object. It can't fail: the schema refuses what could not be parsed.
     fn parse(object: &Self::Object) -> Declared;
+    /// What it wants of its cluster.
+    fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
+    /// Why this cluster's engine can't have it, or `None`.
+    fn unsupported(object: &Self::Object, abilities: &Abilities) -> Option<String>;
+    /// `desired` with what must not be cut off from `current` at once; `None` where there is no such thing.
+    fn gently(current: &Self::Config, desired: &Self::Config) -> Option<Self::Config>;
     /// What turns `current` into `desired`; `None` where they are equal.
     fn change(current: Option<&Self::Config>, desired: &Self::Config) -> Option<Self::Change>;
+    /// Writes `current` once more as it is, so that replicas copy it from their master anew.
+    fn refresh(current: &Self::Config) -> Self::Change;
+    /// Name of a change's subject in the engine.
+    fn name_of(change: &Self::Change) -> &str;
     /// Differences for people, `field: engine → declared`.
     fn differences(current: &Self::Config, desired: &Self::Config) -> Vec<String>;
     /// All of this kind that a broker holds.
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, Self::Config>;
+    /// Whether a name belongs to the engine.
+    fn is_system(name: &str, cluster: &str, broker_groups: &[String]) -> bool;
     /// Creates or updates on a master.
     fn upsert(broker: String, changes: Vec<Self::Change>) -> EngineWrite;
     /// Deletes everywhere. `masters` and `replicas` are the brokers of the groups that hold it.
@@ -63,6 +76,26 @@ pub trait Kind: Send + Sync + 'static {
     fn status(report: Report) -> Self::Status;
     /// The conditions of a status.
     fn conditions(status: &Self::Status) -> &[Condition];
+    /// Broker groups that held it as declared, by a status.
+    fn held_by(status: &Self::Status) -> &[String];
+}
+
+/// What a cluster's engine can do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// Its version, e.g. `5.5.0`.
+    pub version: String,
+    /// Whether brokers keep many small topics in one (`enableLmq`, `enableMultiDispatch`).
+    pub light_queues: bool,
+}
+
+impl Abilities {
+    /// Whether its version is this one or a later one. What is no version has nothing.
+    #[must_use]
+    pub fn from(&self, version: [u32; 3]) -> bool {
+        let numbers: Option<Vec<u32>> = self.version.split('.').map(|n| n.parse().ok()).collect();
+        numbers.is_some_and(|n| n.as_slice() >= version.as_slice())
+    }
 }
 
 /// An object, parsed.
@@ -80,14 +113,32 @@ pub struct Declared {
     pub broker_groups: Vec<String>,
     /// What becomes of it when the object is deleted.
     pub deletion: DeletionPolicy,
-    /// Whether the object is being deleted.
-    pub deleting: bool,
+    /// When the deletion of the object was asked for; the API server's clock.
+    pub deleted: Option<Time>,
     /// Whether Gantry's finalizer is on the object.
     pub has_finalizer: bool,
     /// How far to go; `None`: paused.
     pub policy: Option<ReconcilePolicy>,
     /// `metadata.generation`.
     pub generation: Option<i64>,
+}
+
+impl Declared {
+    /// Whether the object is being deleted.
+    #[must_use]
+    pub fn deleting(&self) -> bool {
+        self.deleted.is_some()
+    }
+
+    /// Whether this very declaration was found in the engine before, on `group`: what differs there now was lost or edited since.
+    #[must_use]
+    pub fn was_held<K: Kind>(&self, object: &K::Object, group: &str) -> bool {
+        let Some(status) = K::old_status(object) else { return false };
+        let ready = |c: &Condition| {
+            c.type_ == ConditionType::Ready.as_str() && c.status == "True" && c.observed_generation == self.generation
+        };
+        K::conditions(status).iter().any(ready) && K::held_by(status).iter().any(|g| g == group)
+    }
 }
 
 /// What a status is made of.

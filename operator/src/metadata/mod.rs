@@ -1,16 +1,24 @@
 //! Topics and consumer groups: the whole declared set of a cluster is compared with what its brokers hold, in a few calls, and only
 //! differences are written, in batches. So the unit of work is the cluster, not the object.
 
+pub mod apply;
+pub mod deletion;
+pub mod drain;
 pub mod kind;
+pub mod observe;
 pub mod pass;
 pub mod plan;
+pub mod repairs;
+pub mod replicas;
 pub mod status;
+pub mod tenancy;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use futures::{Stream, StreamExt, stream::select_all};
+use futures::StreamExt;
+use futures::stream::{BoxStream, select_all};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
@@ -18,10 +26,11 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::consumer_group::ConsumerGroups;
 use crate::context::Context;
 use crate::error::Error;
 use crate::metadata::kind::{Key, Kind};
-use crate::metadata::pass::{Objects, Work, pass};
+use crate::metadata::pass::{Memory, Objects, Work, pass};
 use crate::topic::Topics;
 
 /// Changes that come within this time of each other are one pass.
@@ -31,21 +40,22 @@ const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// What is watched.
 struct Stores {
-    clusters: Store<BrokerCluster>,
-    topics: Store<Topic>,
-    groups: Store<ConsumerGroup>,
+    clusters: Vec<Store<BrokerCluster>>,
+    topics: Vec<Store<Topic>>,
+    groups: Vec<Store<ConsumerGroup>>,
 }
 
-/// Keeps topics and consumer groups of all clusters as declared, in one namespace or in all. Never returns.
-pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
-    let (clusters, cluster_events) = watch(&ctx, namespace.as_deref(), key);
-    let (topics, topic_events) = watch(&ctx, namespace.as_deref(), |t: &Topic| Topics::parse(t).cluster);
-    let (groups, group_events) =
-        watch(&ctx, namespace.as_deref(), |g: &ConsumerGroup| crate::consumer_group::ConsumerGroups::parse(g).cluster);
+/// Keeps topics and consumer groups of all clusters as declared, in these namespaces (`None` is all) together: a topic may live in another one than
+/// its cluster. Never returns.
+pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
+    let (clusters, cluster_events) = watch(&ctx, &namespaces, key);
+    let (topics, topic_events) = watch(&ctx, &namespaces, |t: &Topic| Topics::parse(t).cluster);
+    let (groups, group_events) = watch(&ctx, &namespaces, |g: &ConsumerGroup| ConsumerGroups::parse(g).cluster);
     let stores = Stores { clusters, topics, groups };
-    let mut events = select_all([cluster_events.boxed(), topic_events.boxed(), group_events.boxed()]);
+    let mut events = select_all([cluster_events, topic_events, group_events]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
     let mut running: BTreeSet<Key> = BTreeSet::new();
+    let mut memories: BTreeMap<Key, Arc<Mutex<Memory>>> = BTreeMap::new();
     let mut passes: JoinSet<(Key, Option<Duration>)> = JoinSet::new();
     loop {
         let room = running.len() < usize::from(ctx.settings.concurrency);
@@ -62,9 +72,12 @@ pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
             Some(done) = passes.join_next(), if !running.is_empty() => match done {
                 Ok((cluster, again)) => {
                     running.remove(&cluster);
-                    if let Some(after) = again {
-                        let at = Instant::now() + after;
-                        due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+                    match again {
+                        Some(after) => {
+                            let at = Instant::now() + after;
+                            due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
+                        }
+                        None => drop(memories.remove(&cluster)),
                     }
                 }
                 Err(error) => tracing::error!(%error, "a pass over topics and groups ended abnormally"),
@@ -73,7 +86,7 @@ pub async fn run(ctx: Arc<Context>, namespace: Option<String>) {
                 if let Some((cluster, _)) = next {
                     due.remove(&cluster);
                     running.insert(cluster.clone());
-                    let work = work(&stores, &cluster);
+                    let work = work(&stores, &cluster, memories.entry(cluster.clone()).or_default().clone());
                     passes.spawn(bounded(ctx.clone(), work));
                 }
             }
@@ -86,18 +99,19 @@ fn far() -> Instant {
 }
 
 /// Everything that names a cluster, now.
-fn work(stores: &Stores, cluster: &Key) -> Work {
-    fn of<K: Kind>(store: &Store<K::Object>, cluster: &Key) -> Objects<K>
+fn work(stores: &Stores, cluster: &Key, memory: Arc<Mutex<Memory>>) -> Work {
+    fn of<K: Kind>(stores: &[Store<K::Object>], cluster: &Key) -> Objects<K>
     where
         <K::Object as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone,
     {
-        store.state_filter(|o| K::parse(o).cluster == *cluster)
+        stores.iter().flat_map(|s| s.state_filter(|o| K::parse(o).cluster == *cluster)).collect()
     }
     Work {
         key: cluster.clone(),
-        cluster: stores.clusters.find(|c| key(c) == *cluster),
+        cluster: stores.clusters.iter().find_map(|s| s.find(|c| key(c) == *cluster)),
         topics: of::<Topics>(&stores.topics, cluster),
-        groups: of::<crate::consumer_group::ConsumerGroups>(&stores.groups, cluster),
+        groups: of::<ConsumerGroups>(&stores.groups, cluster),
+        memory,
     }
 }
 
@@ -133,10 +147,27 @@ fn key(cluster: &BrokerCluster) -> Key {
     (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
-/// A store of all objects of a kind, and the clusters that each change of one concerns.
-fn watch<K, F>(ctx: &Context, namespace: Option<&str>, cluster: F) -> (Store<K>, impl Stream<Item = Key> + use<K, F>)
+/// Stores of all objects of a kind, one per namespace, and the clusters that each change of one concerns.
+fn watch<K>(
+    ctx: &Context,
+    namespaces: &[Option<String>],
+    cluster: fn(&K) -> Key,
+) -> (Vec<Store<K>>, BoxStream<'static, Key>)
 where
-    F: Fn(&K) -> Key + Send + 'static,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + serde::de::DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let (stores, events): (Vec<_>, Vec<_>) = namespaces.iter().map(|n| watch_one(ctx, n.as_deref(), cluster)).unzip();
+    (stores, select_all(events).boxed())
+}
+
+fn watch_one<K>(ctx: &Context, namespace: Option<&str>, cluster: fn(&K) -> Key) -> (Store<K>, BoxStream<'static, Key>)
+where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
         + std::fmt::Debug
@@ -166,5 +197,5 @@ where
             };
             async move { key }
         });
-    (store, events)
+    (store, events.boxed())
 }

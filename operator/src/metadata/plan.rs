@@ -2,12 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_crds::condition::Reason;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::engine::BrokerMetadata;
-use crate::metadata::kind::{Declared, Key, Kind};
+use crate::metadata::deletion::{Breaker, Pending};
+use crate::metadata::drain::Place;
+use crate::metadata::kind::{Abilities, Declared, Key, Kind};
+use crate::metadata::repairs::Repair;
+use crate::metadata::replicas::Lags;
 
 /// What was seen of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +21,14 @@ pub struct Observed {
     pub groups: BTreeMap<String, Known<Master>>,
     /// Engine names of objects under deletion that are not empty, or of which nobody could say.
     pub not_empty: BTreeMap<String, String>,
+    /// Replicas that differ from their masters, and for how long.
+    pub lags: Lags,
+    /// Topics with queues that are to go, and what keeps them.
+    pub draining: BTreeMap<Place, Option<String>>,
+    /// What the engine can do.
+    pub abilities: Abilities,
+    /// Namespaces that are going away: nothing may keep their objects.
+    pub terminating: BTreeSet<String>,
 }
 
 /// A group's master.
@@ -23,10 +36,19 @@ pub struct Observed {
 pub struct Master {
     /// `host:port`.
     pub address: String,
-    /// Other replicas of the group, `host:port`.
-    pub replicas: Vec<String>,
+    /// Other replicas of the group.
+    pub replicas: Vec<Replica>,
     /// What it holds.
     pub metadata: BrokerMetadata,
+}
+
+/// A replica that is not the master.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// `host:port`.
+    pub address: String,
+    /// What it holds, or why that is not known.
+    pub metadata: Known<BrokerMetadata>,
 }
 
 /// What is to be done for one kind.
@@ -36,11 +58,20 @@ pub struct Plan<K: Kind> {
     pub upserts: BTreeMap<String, Vec<K::Change>>,
     /// Names to delete everywhere.
     pub deletes: Vec<String>,
+    /// Changes among them that put right what was lost or edited.
+    pub repairs: Vec<Repair>,
     /// What is said of each object.
     pub verdicts: BTreeMap<Key, Verdict>,
 }
 
 impl<K: Kind> Plan<K> {
+    /// Objects whose topics or groups are about to be deleted, and when that was asked for, in seconds of the epoch.
+    #[must_use]
+    pub fn deleting(&self) -> Vec<Pending> {
+        let going = self.verdicts.iter().filter(|(_, v)| v.state == State::Deleting);
+        going.filter_map(|(key, v)| Some((key.clone(), v.deleted?))).collect()
+    }
+
     /// Whether nothing is to be written to the engine.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -53,12 +84,16 @@ impl<K: Kind> Plan<K> {
 pub struct Verdict {
     /// Name in the engine.
     pub engine_name: String,
+    /// When its deletion was asked for, in seconds of the epoch.
+    pub deleted: Option<i64>,
     /// How it stands.
     pub state: State,
     /// Broker groups that hold it as declared.
     pub held_by: Vec<String>,
     /// Differences between engine and declaration.
     pub differences: Vec<String>,
+    /// What is still in queues that are to go, by broker group.
+    pub draining: Vec<String>,
 }
 
 /// How an object stands.
@@ -66,6 +101,15 @@ pub struct Verdict {
 pub enum State {
     /// Held by all its broker groups as declared.
     InSync,
+    /// Held by all masters as declared, and by a replica not, for longer than copying takes: see the differences.
+    ReplicaStale,
+    /// As declared, but for queues that are to go and are still read.
+    Draining,
+    /// The engine does not have what is declared.
+    Unsupported {
+        /// The sentence.
+        why: String,
+    },
     /// Being written.
     Changing,
     /// The engine holds something else and may not be changed.
@@ -90,9 +134,17 @@ pub enum State {
         group: String,
     },
     /// The object goes, and the engine keeps it or has it no more: the finalizer can go.
-    Released,
+    Released {
+        /// Why the engine keeps it although it was to be deleted.
+        kept: Option<String>,
+    },
     /// The object goes; the engine is being told.
     Deleting,
+    /// The object goes, but with so many others that somebody must confirm it.
+    DeletionHeld {
+        /// The sentence.
+        why: String,
+    },
     /// The object goes, but it is not empty.
     NotEmpty {
         /// What is in it.
@@ -102,18 +154,23 @@ pub enum State {
 
 /// What is to be done for `objects` of one kind where `observed` was seen.
 #[must_use]
-pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) -> Plan<K> {
-    let mut plan = Plan { upserts: BTreeMap::new(), deletes: Vec::new(), verdicts: BTreeMap::new() };
+pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, breaker: &Breaker) -> Plan<K> {
+    let mut plan =
+        Plan { upserts: BTreeMap::new(), deletes: Vec::new(), repairs: Vec::new(), verdicts: BTreeMap::new() };
     let mut by_name: BTreeMap<&str, Vec<&(Declared, &K::Object)>> = BTreeMap::new();
     for object in objects {
         by_name.entry(&object.0.engine_name).or_default().push(object);
     }
     for (_, mut rivals) in by_name {
-        rivals.sort_by_key(|(d, _)| (d.deleting, d.created.clone(), d.key.clone()));
+        rivals.sort_by_key(|(d, _)| (d.deleting(), d.created.clone(), d.key.clone()));
         let Some((winner, rest)) = rivals.split_first() else { continue };
-        judge::<K>(winner, rest, observed, &mut plan);
+        judge::<K>(winner, rest, observed, breaker, &mut plan);
         for (loser, _) in rest {
-            let state = if loser.deleting { State::Released } else { State::Conflict { with: winner.0.key.clone() } };
+            let state = if loser.deleting() {
+                State::Released { kept: None }
+            } else {
+                State::Conflict { with: winner.0.key.clone() }
+            };
             plan.verdicts.insert(loser.key.clone(), verdict(loser, state));
         }
     }
@@ -121,84 +178,98 @@ pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) ->
 }
 
 fn verdict(declared: &Declared, state: State) -> Verdict {
-    Verdict { engine_name: declared.engine_name.clone(), state, held_by: Vec::new(), differences: Vec::new() }
+    let deleted = declared.deleted.as_ref().map(|t| t.0.as_second());
+    Verdict {
+        engine_name: declared.engine_name.clone(),
+        deleted,
+        state,
+        held_by: Vec::new(),
+        differences: Vec::new(),
+        draining: Vec::new(),
+    }
 }
 
 fn judge<K: Kind>(
     (declared, object): &(Declared, &K::Object),
     rivals: &[&(Declared, &K::Object)],
     observed: &Observed,
+    breaker: &Breaker,
     plan: &mut Plan<K>,
 ) {
-    let verdict = if declared.deleting {
-        deletion::<K>(declared, rivals.is_empty(), observed, plan)
+    let verdict = if declared.deleting() {
+        deletion::<K>(declared, rivals.is_empty(), observed, breaker, plan)
     } else {
         upsert::<K>(declared, object, observed, plan)
     };
     plan.verdicts.insert(declared.key.clone(), verdict);
 }
 
-fn deletion<K: Kind>(declared: &Declared, alone: bool, observed: &Observed, plan: &mut Plan<K>) -> Verdict {
+fn deletion<K: Kind>(
+    declared: &Declared,
+    alone: bool,
+    observed: &Observed,
+    breaker: &Breaker,
+    plan: &mut Plan<K>,
+) -> Verdict {
+    let released = || verdict(declared, State::Released { kept: None });
     // Another object declares the same name and stays: so does the topic.
     if declared.deletion == DeletionPolicy::Retain || !declared.has_finalizer || !alone {
-        return verdict(declared, State::Released);
+        return released();
     }
     if declared.policy != Some(ReconcilePolicy::Apply) {
-        return verdict(declared, State::Released);
+        return released();
     }
-    for (group, master) in &observed.groups {
-        if let Err(unknown) = master {
-            return verdict(declared, State::Waiting { group: group.clone(), unknown: unknown.clone() });
-        }
+    if let Some((why, state)) = obstacle::<K>(declared, observed, breaker) {
+        // Its namespace must be able to go, and data must not go by surprise.
+        let state = match observed.terminating.contains(&declared.key.0) {
+            true => State::Released { kept: Some(why) },
+            false => state,
+        };
+        return verdict(declared, state);
     }
-    let held = observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(&declared.engine_name));
-    if !held {
-        return verdict(declared, State::Released);
-    }
-    if declared.deletion == DeletionPolicy::DeleteIfEmpty
-        && let Some(what) = observed.not_empty.get(&declared.engine_name)
-    {
-        return verdict(declared, State::NotEmpty { what: what.clone() });
+    if !observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(&declared.engine_name)) {
+        return released();
     }
     plan.deletes.push(declared.engine_name.clone());
     verdict(declared, State::Deleting)
+}
+
+/// What keeps something from being deleted now.
+fn obstacle<K: Kind>(declared: &Declared, observed: &Observed, breaker: &Breaker) -> Option<(String, State)> {
+    for (group, master) in &observed.groups {
+        if let Err(unknown) = master {
+            let state = State::Waiting { group: group.clone(), unknown: unknown.clone() };
+            return Some((format!("broker group {group}: {}", unknown.message), state));
+        }
+    }
+    if let Some(why) = breaker.holds(K::NAME, declared) {
+        return Some((why.clone(), State::DeletionHeld { why }));
+    }
+    let what =
+        observed.not_empty.get(&declared.engine_name).filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
+    Some((what.clone(), State::NotEmpty { what: what.clone() }))
 }
 
 fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed, plan: &mut Plan<K>) -> Verdict {
     if let Some(group) = declared.broker_groups.iter().find(|g| !observed.groups.contains_key(*g)) {
         return verdict(declared, State::NoSuchGroup { group: group.clone() });
     }
+    if let Some(why) = K::unsupported(object, &observed.abilities) {
+        return verdict(declared, State::Unsupported { why });
+    }
     let named: BTreeSet<&String> = declared.broker_groups.iter().collect();
     let mut v = verdict(declared, State::InSync);
     let mut waiting = None;
     for (group, master) in observed.groups.iter().filter(|(g, _)| named.is_empty() || named.contains(g)) {
-        let master = match master {
-            Ok(master) => master,
+        match master {
+            Ok(master) => on_group::<K>(declared, object, (group, master), observed, plan, &mut v),
             Err(unknown) => {
                 waiting.get_or_insert(State::Waiting { group: group.clone(), unknown: unknown.clone() });
-                continue;
             }
-        };
-        let current = K::held(&master.metadata).get(&declared.engine_name);
-        let desired = K::desired(object, current);
-        let Some(change) = K::change(current, &desired) else {
-            v.held_by.push(group.clone());
-            continue;
-        };
-        match current {
-            Some(current) => {
-                v.differences.extend(K::differences(current, &desired).into_iter().map(|d| format!("{group}: {d}")))
-            }
-            None => v.differences.push(format!("{group}: missing")),
         }
-        match declared.policy {
-            Some(ReconcilePolicy::Apply) => {
-                plan.upserts.entry(master.address.clone()).or_default().push(change);
-                v.state = State::Changing;
-            }
-            Some(ReconcilePolicy::Plan | ReconcilePolicy::Observe) => v.state = State::Drifted,
-            None => v.state = State::Paused,
-        }
+    }
+    if !v.draining.is_empty() && matches!(v.state, State::InSync | State::ReplicaStale) {
+        v.state = State::Draining;
     }
     if declared.policy.is_none() {
         v.state = State::Paused;
@@ -208,4 +279,90 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
         v.state = waiting;
     }
     v
+}
+
+/// One object on one broker group.
+fn on_group<K: Kind>(
+    declared: &Declared,
+    object: &K::Object,
+    (group, master): (&String, &Master),
+    observed: &Observed,
+    plan: &mut Plan<K>,
+    v: &mut Verdict,
+) {
+    let current = K::held(&master.metadata).get(&declared.engine_name);
+    let (desired, draining) = reachable::<K>(declared, object, group, current, observed);
+    let Some(change) = K::change(current, &desired) else {
+        match draining {
+            Some(why) => v.draining.push(format!("{group}: {why}")),
+            None => v.held_by.push(group.clone()),
+        }
+        return on_replicas::<K>(declared, (group, master), &desired, observed, plan, v);
+    };
+    match current {
+        Some(current) => {
+            v.differences.extend(K::differences(current, &desired).into_iter().map(|d| format!("{group}: {d}")))
+        }
+        None => v.differences.push(format!("{group}: missing")),
+    }
+    match declared.policy {
+        Some(ReconcilePolicy::Apply) => {
+            if declared.was_held::<K>(object, group) {
+                let reason = if current.is_some() { Reason::DriftReverted } else { Reason::Restored };
+                plan.repairs.push(repair(declared, group, reason));
+            }
+            plan.upserts.entry(master.address.clone()).or_default().push(change);
+            v.state = State::Changing;
+        }
+        Some(ReconcilePolicy::Plan | ReconcilePolicy::Observe) => v.state = State::Drifted,
+        None => v.state = State::Paused,
+    }
+}
+
+/// What it should be now, and what keeps it from being what is declared: queues are not taken away while something is in them.
+fn reachable<K: Kind>(
+    declared: &Declared,
+    object: &K::Object,
+    group: &str,
+    current: Option<&K::Config>,
+    observed: &Observed,
+) -> (K::Config, Option<String>) {
+    let desired = K::desired(object, current);
+    let Some(gentle) = current.and_then(|c| K::gently(c, &desired)) else { return (desired, None) };
+    if declared.policy != Some(ReconcilePolicy::Apply) {
+        return (desired, None);
+    }
+    match observed.draining.get(&(group.to_owned(), declared.engine_name.clone())) {
+        Some(None) => (desired, None),
+        Some(Some(why)) => (gentle, Some(why.clone())),
+        None => (gentle, Some("first they take no more messages".into())),
+    }
+}
+
+/// Replicas that did not copy what their master has: the master is written once more, and they do.
+fn on_replicas<K: Kind>(
+    declared: &Declared,
+    (group, master): (&String, &Master),
+    held: &K::Config,
+    observed: &Observed,
+    plan: &mut Plan<K>,
+    v: &mut Verdict,
+) {
+    let stale = observed.lags.stale::<K>(master, &declared.engine_name);
+    if stale.is_empty() {
+        return;
+    }
+    if declared.policy == Some(ReconcilePolicy::Apply) && stale.iter().any(|s| s.due) {
+        plan.repairs.push(repair(declared, group, Reason::ReplicaRefreshed));
+        // Replicas copy everything or nothing: one write is enough for all.
+        plan.upserts.entry(master.address.clone()).or_insert_with(|| vec![K::refresh(held)]);
+    }
+    v.differences.extend(stale.into_iter().flat_map(|s| s.differences));
+    if v.state == State::InSync {
+        v.state = State::ReplicaStale;
+    }
+}
+
+fn repair(declared: &Declared, group: &str, reason: Reason) -> Repair {
+    Repair { key: declared.key.clone(), name: declared.engine_name.clone(), group: group.to_owned(), reason }
 }

@@ -25,7 +25,10 @@ pub fn status<K: Kind>(
         conditions,
         engine_name: verdict.engine_name.clone(),
         broker_groups: verdict.held_by.clone(),
-        differences: if verdict.state == State::Drifted { verdict.differences.clone() } else { Vec::new() },
+        differences: match verdict.state {
+            State::Drifted | State::ReplicaStale => verdict.differences.clone(),
+            _ => Vec::new(),
+        },
     })
 }
 
@@ -58,8 +61,10 @@ fn conditions(
     now: &Time,
 ) -> Vec<Condition> {
     let is = |type_, truth| condition(type_, truth, reason, message, generation, now.clone());
-    let working = matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending);
-    let degraded = ready != Truth::True && !working && reason != Reason::Paused;
+    let working =
+        matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending | Reason::Draining);
+    // A topic that a replica lacks serves, until that replica becomes master.
+    let degraded = (ready != Truth::True && !working && reason != Reason::Paused) || reason == Reason::ReplicaStale;
     keep_transition_times(
         old,
         vec![
@@ -79,6 +84,21 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
         State::InSync => {
             (Truth::True, Reason::InSync, format!("{name} is on {} as declared", verdict.held_by.join(", ")))
         }
+        State::ReplicaStale => (
+            Truth::True,
+            Reason::ReplicaStale,
+            format!(
+                "{name} is on {} as declared, but not on every replica: {}",
+                verdict.held_by.join(", "),
+                verdict.differences.join("; ")
+            ),
+        ),
+        State::Draining => (
+            Truth::True,
+            Reason::Draining,
+            format!("{name} serves, and loses queues once they are read: {}", verdict.draining.join("; ")),
+        ),
+        State::Unsupported { why } => (Truth::False, Reason::UnsupportedByEngine, why.clone()),
         State::Changing => (Truth::False, Reason::Applying, verdict.differences.join("; ")),
         State::Drifted => {
             (Truth::False, Reason::Drifted, format!("reconcilePolicy forbids to change {name}: see status.differences"))
@@ -97,7 +117,8 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
             Reason::InvalidSpec,
             format!("the cluster has no broker group {group}: write one of its groups or leave brokerGroups out"),
         ),
-        State::Released | State::Deleting => {
+        State::DeletionHeld { why } => (Truth::False, Reason::DeletionHeld, format!("{name} is kept: {why}")),
+        State::Released { .. } | State::Deleting => {
             (Truth::False, Reason::DeletionPending, format!("{name} is being deleted"))
         }
         State::NotEmpty { what } => (Truth::False, Reason::NotEmpty, format!("{name} is kept: {what}")),

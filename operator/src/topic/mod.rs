@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use gantry_crds::condition::Condition;
-use gantry_crds::topic::{Topic, TopicStatus};
+use gantry_crds::topic::{Topic, TopicStatus, TopicType};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
 
+use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Declared, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
+use crate::metadata::tenancy::Demand;
 
 /// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
 const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
@@ -32,26 +34,64 @@ impl Kind for Topics {
         }
     }
 
+    fn demand(object: &Topic) -> Demand {
+        Demand::Topic { type_: object.spec.type_, queues: object.spec.queues }
+    }
+
     fn desired(object: &Topic, current: Option<&TopicConfig>) -> TopicConfig {
         let s = &object.spec;
         let queues = u32::try_from(s.queues).unwrap_or(1);
         let kept = current.into_iter().flat_map(|c| &c.attributes).filter(|(k, _)| FIXED.contains(&k.as_str()));
         let mut attributes: BTreeMap<String, String> = kept.map(|(k, v)| (k.clone(), v.clone())).collect();
         attributes.extend(s.attributes.iter().map(|(k, v)| (k.clone(), v.0.clone())));
-        attributes.insert(MESSAGE_TYPE.into(), s.type_.message_type().into());
+        // To the engine a topic without a type is a Normal one: it needs no change to be adopted.
+        let plain = s.type_ == TopicType::Normal && current.is_some_and(|c| !c.attributes.contains_key(MESSAGE_TYPE));
+        if !plain {
+            attributes.insert(MESSAGE_TYPE.into(), s.type_.message_type().into());
+        }
         TopicConfig {
             topic_name: Self::parse(object).engine_name,
             read_queue_nums: queues,
             write_queue_nums: queues,
             perm: u32::try_from(s.permission.bits()).unwrap_or(6),
             topic_sys_flag: current.map_or(0, |c| c.topic_sys_flag),
-            order: current.is_some_and(|c| c.order),
+            order: s.order,
             attributes,
         }
     }
 
+    fn unsupported(object: &Topic, abilities: &Abilities) -> Option<String> {
+        let (type_, version) = (object.spec.type_, &abilities.version);
+        let has = match type_ {
+            TopicType::Normal | TopicType::FIFO | TopicType::Delay | TopicType::Transaction | TopicType::Mixed => true,
+            TopicType::Priority => abilities.from([5, 4, 0]),
+            TopicType::Lite => abilities.from([5, 5, 0]),
+        };
+        if !has {
+            return Some(format!(
+                "RocketMQ {version} has no topics of type {type_:?}: write another type, or a later version"
+            ));
+        }
+        (type_ == TopicType::Lite && !abilities.light_queues).then(|| {
+            "the brokers keep no topics of type Lite: write brokers.config {enableLmq: true, enableMultiDispatch: true} into the cluster".to_owned()
+        })
+    }
+
+    fn gently(current: &TopicConfig, desired: &TopicConfig) -> Option<TopicConfig> {
+        let fewer = current.read_queue_nums > desired.read_queue_nums;
+        fewer.then(|| TopicConfig { read_queue_nums: current.read_queue_nums, ..desired.clone() })
+    }
+
     fn change(current: Option<&TopicConfig>, desired: &TopicConfig) -> Option<TopicChange> {
         TopicChange::between(current, desired)
+    }
+
+    fn refresh(current: &TopicConfig) -> TopicChange {
+        TopicChange::refresh(current)
+    }
+
+    fn name_of(change: &TopicChange) -> &str {
+        &change.config.topic_name
     }
 
     fn differences(current: &TopicConfig, desired: &TopicConfig) -> Vec<String> {
@@ -59,6 +99,7 @@ impl Kind for Topics {
             ("queues (read)", current.read_queue_nums, desired.read_queue_nums),
             ("queues (write)", current.write_queue_nums, desired.write_queue_nums),
             ("permission", current.perm, desired.perm),
+            ("order", u32::from(current.order), u32::from(desired.order)),
         ];
         let mut found: Vec<String> =
             fields.iter().filter(|(_, c, d)| c != d).map(|(field, c, d)| format!("{field}: {c} → {d}")).collect();
@@ -68,6 +109,10 @@ impl Kind for Topics {
 
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, TopicConfig> {
         &metadata.topics
+    }
+
+    fn is_system(name: &str, cluster: &str, broker_groups: &[String]) -> bool {
+        is_system_topic(name, cluster, broker_groups)
     }
 
     fn upsert(broker: String, changes: Vec<TopicChange>) -> EngineWrite {
@@ -99,6 +144,10 @@ impl Kind for Topics {
 
     fn conditions(status: &TopicStatus) -> &[Condition] {
         &status.conditions
+    }
+
+    fn held_by(status: &TopicStatus) -> &[String] {
+        &status.broker_groups
     }
 }
 

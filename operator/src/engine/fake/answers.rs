@@ -141,11 +141,20 @@ impl World {
         if !broker.disk.metadata.topics.contains_key(topic) {
             return Ok(None);
         }
-        let queue = MessageQueue { topic: topic.to_owned(), broker_name: broker.group.clone(), queue_id: 0 };
-        let max_offset = broker.disk.messages.get(topic).copied().unwrap_or(0);
-        Ok(Some(TopicStats {
-            offset_table: vec![(queue, TopicOffset { min_offset: 0, max_offset, last_update_timestamp: 0 })],
-        }))
+        let queue = |queue_id, max_offset| {
+            let queue = MessageQueue { topic: topic.to_owned(), broker_name: broker.group.clone(), queue_id };
+            (queue, TopicOffset { min_offset: 0, max_offset, last_update_timestamp: 0 })
+        };
+        let mut table = vec![queue(0, broker.disk.messages.get(topic).copied().unwrap_or(0))];
+        let queues = self.queues.iter().filter(|((t, _), _)| t == topic);
+        table.extend(queues.map(|((_, id), messages)| queue(*id, *messages)));
+        Ok(Some(TopicStats { offset_table: table }))
+    }
+
+    pub(super) fn topic_consumers(&self, address: &str, topic: &str) -> Result<Vec<String>, EngineError> {
+        self.broker(address, "QUERY_TOPIC_CONSUME_BY_WHO")?;
+        let reads = |stats: &ConsumeStats| stats.offset_table.iter().any(|(queue, _)| queue.topic == topic);
+        Ok(self.consume_stats.iter().filter(|(_, stats)| reads(stats)).map(|(group, _)| group.clone()).collect())
     }
 
     pub(super) fn consume_stats(&self, broker: &str, group: &str) -> Result<ConsumeStats, EngineError> {

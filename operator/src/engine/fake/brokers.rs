@@ -33,7 +33,7 @@ impl World {
         let known: BTreeSet<String> = known.collect();
         let Some(broker) = self.brokers.get_mut(&master) else { return };
         broker.disk.end += if writable { TRAFFIC } else { 0 };
-        let (end, metadata) = (broker.disk.end, broker.disk.metadata.clone());
+        let (end, metadata, version) = (broker.disk.end, broker.disk.metadata.clone(), broker.disk.version);
         let replicas = self
             .brokers
             .iter_mut()
@@ -42,7 +42,10 @@ impl World {
             // What it has beyond its master was never acknowledged, or was lost with the election.
             replica.disk.end = replica.disk.end.min(end);
             replica.disk.end = end.min(replica.disk.end + COPY);
-            replica.disk.metadata = metadata.clone();
+            if replica.disk.version != version {
+                replica.disk.metadata = metadata.clone();
+                replica.disk.version = version;
+            }
             if replica.disk.end == end {
                 replica.last_in_step = now;
                 replica.caught_up_since.get_or_insert(now);

@@ -137,8 +137,10 @@ impl World {
 
     fn upsert_topics(&mut self, address: &str, changes: &[TopicChange]) -> Outcome {
         self.must_be_master(address)?;
+        let now = self.now;
         let mut failed = Failed::new();
         let Some(broker) = self.brokers.get_mut(address) else { return Ok(WriteOutcome::default()) };
+        broker.disk.changed(now);
         for change in changes {
             let topics = &mut broker.disk.metadata.topics;
             let name = &change.config.topic_name;
@@ -172,8 +174,10 @@ impl World {
 
     fn upsert_groups(&mut self, address: &str, changes: &[GroupChange]) -> Outcome {
         self.must_be_master(address)?;
+        let now = self.now;
         let mut failed = Failed::new();
         let Some(broker) = self.brokers.get_mut(address) else { return Ok(WriteOutcome::default()) };
+        broker.disk.changed(now);
         for change in changes {
             let name = &change.config.group_name;
             if is_name(name) {
@@ -191,6 +195,7 @@ impl World {
         for master in masters {
             self.must_be_master(master)?;
         }
+        let now = self.now;
         let mut failed = Failed::new();
         for address in masters.iter().chain(replicas) {
             let problem = self.broker(address, "DELETE_TOPIC_IN_BROKER").err();
@@ -199,6 +204,7 @@ impl World {
                     (Some(error), _) => drop(failed.insert(topic.clone(), error.clone())),
                     (None, Some(broker)) => {
                         broker.disk.metadata.topics.remove(topic);
+                        broker.disk.changed(now);
                         broker.disk.messages.remove(topic);
                     }
                     (None, None) => {}
@@ -212,9 +218,11 @@ impl World {
         for master in masters {
             self.must_be_master(master)?;
         }
+        let now = self.now;
         for broker in masters {
             if let Some(broker) = self.brokers.get_mut(broker) {
                 broker.disk.metadata.groups.retain(|name, _| !groups.contains(name));
+                broker.disk.changed(now);
             }
         }
         Ok(WriteOutcome::default())

@@ -62,6 +62,15 @@ impl Engine for FakeEngine {
         async move { self.world(|world| world.topic_stats(broker, topic)) }.boxed()
     }
 
+    fn topic_consumers<'a>(
+        &'a self,
+        _: &'a ClusterId,
+        broker: &'a str,
+        topic: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
+        async move { self.world(|world| world.topic_consumers(broker, topic)) }.boxed()
+    }
+
     fn consume_stats<'a>(
         &'a self,
         _: &'a ClusterId,

@@ -80,8 +80,17 @@ pub(super) struct Disk {
     /// The end of its log, in bytes.
     pub(super) end: u64,
     pub(super) metadata: BrokerMetadata,
+    /// Rises with every change that the engine itself makes; a replica copies when its master's differs from its own.
+    pub(super) version: u64,
     /// Messages by topic, for `DeleteIfEmpty`.
     pub(super) messages: BTreeMap<String, i64>,
+}
+
+impl Disk {
+    /// The engine's versions hold the time: two brokers that both changed never have the same one.
+    pub(super) fn changed(&mut self, now: u64) {
+        self.version = (self.version + 1).max(now * 1_000);
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -128,6 +137,8 @@ pub struct World {
     pub unclean_election: bool,
     /// Clients of consumer groups, as the test says.
     pub consumers: BTreeMap<String, ConsumerConnections>,
+    /// Messages by topic and queue beside those of queue 0, as the test says.
+    pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
     pub consume_stats: BTreeMap<String, ConsumeStats>,
     /// Every change that was asked for, also those that were refused.
@@ -325,6 +336,28 @@ impl World {
     pub fn put_messages(&mut self, broker: &str, topic: &str, messages: i64) {
         if let Some(broker) = self.brokers.get_mut(broker) {
             broker.disk.messages.insert(topic.to_owned(), messages);
+        }
+    }
+
+    /// Changes what a broker holds behind the engine's back, as its defects do: no version rises, so no replica copies it.
+    pub fn corrupt(&mut self, broker: &str, change: impl FnOnce(&mut BrokerMetadata)) {
+        if let Some(broker) = self.brokers.get_mut(broker) {
+            change(&mut broker.disk.metadata);
+        }
+    }
+
+    /// Whether what a broker holds is so.
+    #[must_use]
+    pub fn holds(&self, broker: &str, so: impl FnOnce(&BrokerMetadata) -> bool) -> bool {
+        self.brokers.get(broker).is_some_and(|b| so(&b.disk.metadata))
+    }
+
+    /// Changes what a broker holds as `mqadmin` does: the version rises. A replica forgets it with its next copy.
+    pub fn edit(&mut self, broker: &str, change: impl FnOnce(&mut BrokerMetadata)) {
+        let now = self.now;
+        if let Some(broker) = self.brokers.get_mut(broker) {
+            change(&mut broker.disk.metadata);
+            broker.disk.changed(now);
         }
     }
 

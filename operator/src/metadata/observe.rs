@@ -1,0 +1,114 @@
+//! What the brokers of a cluster hold: two calls per replica, whatever the number of topics and groups. Only reads.
+
+use std::collections::BTreeSet;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, join_all};
+use gantry_crds::condition::Reason;
+use gantry_crds::topic::DeletionPolicy;
+
+use crate::broker_cluster::observe::addresses;
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::view::{Known, Unknown};
+use crate::consumer_group::ConsumerGroups;
+use crate::engine::{ClusterId, Engine, EngineError, EngineFacts, Fact};
+use crate::metadata::kind::{Abilities, Declared, Kind};
+use crate::metadata::plan::{Master, Observed, Replica};
+use crate::topic::Topics;
+
+/// Objects of one kind, parsed.
+pub type Parsed<'a, K> = Vec<(Declared, &'a <K as Kind>::Object)>;
+
+/// Asks every replica of every broker group, all at once.
+pub async fn observe(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    topics: &Parsed<'_, Topics>,
+    groups: &Parsed<'_, ConsumerGroups>,
+) -> Observed {
+    let facts = engine.observe(&addresses(cluster)).await;
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    let names = cluster.groups();
+    let masters: Vec<BoxFuture<'_, Known<Master>>> =
+        names.iter().map(|g| master(engine, cluster, &id, &facts, g).boxed()).collect();
+    let masters = join_all(masters).await;
+    let mut observed = Observed {
+        groups: names.into_iter().zip(masters).collect(),
+        abilities: abilities(cluster),
+        ..Observed::default()
+    };
+    let in_doubt = |d: &Declared| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty;
+    for (declared, _) in topics.iter().filter(|(d, _)| in_doubt(d)) {
+        if let Some(what) = messages(engine, &id, &observed, &declared.engine_name).await {
+            observed.not_empty.insert(declared.engine_name.clone(), what);
+        }
+    }
+    for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
+        if let Some(what) = consumers(engine, &id, &observed, &declared.engine_name).await {
+            observed.not_empty.insert(declared.engine_name.clone(), what);
+        }
+    }
+    observed
+}
+
+fn abilities(cluster: &Cluster) -> Abilities {
+    let on = |key: &str| cluster.brokers.pods.config.get(key).is_some_and(|v| v == "true");
+    Abilities { version: cluster.version.clone(), light_queues: on("enableLmq") && on("enableMultiDispatch") }
+}
+
+fn unknown(error: &EngineError) -> Unknown {
+    Unknown { reason: error.reason().into(), message: error.to_string() }
+}
+
+async fn master(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    id: &ClusterId,
+    facts: &EngineFacts,
+    group: &str,
+) -> Known<Master> {
+    let address = match facts.groups.get(group) {
+        Some(Fact::Known(Some(g))) => g.master_address.clone(),
+        Some(Fact::Unknown { unknown: error }) => return Err(unknown(error)),
+        Some(Fact::Known(None)) | None => None,
+    };
+    let Some(address) = address else {
+        return Err(Unknown { reason: Reason::NoMaster.as_str().into(), message: format!("{group} has no master") });
+    };
+    let replicas = cluster.broker_addresses(group).into_iter().filter(|a| *a != address);
+    let replicas = join_all(replicas.map(|address| replica(engine, id, address)));
+    let (metadata, replicas) = futures::join!(engine.metadata(id, &address), replicas);
+    Ok(Master { metadata: metadata.map_err(|e| unknown(&e))?, replicas, address })
+}
+
+async fn replica(engine: &dyn Engine, id: &ClusterId, address: String) -> Replica {
+    let metadata = engine.metadata(id, &address).await.map_err(|e| unknown(&e));
+    Replica { address, metadata }
+}
+
+/// What keeps a topic from being empty, or `None`.
+async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topic: &str) -> Option<String> {
+    let mut count = 0;
+    for master in observed.groups.values().flatten().filter(|m| m.metadata.topics.contains_key(topic)) {
+        match engine.topic_stats(id, &master.address, topic).await {
+            Ok(Some(stats)) => count += stats.messages(),
+            Ok(None) => {}
+            Err(error) => return Some(format!("nobody can say whether it is empty: {error}")),
+        }
+    }
+    (count > 0).then(|| format!("it holds {count} messages"))
+}
+
+/// What keeps a consumer group from being unused, or `None`.
+async fn consumers(engine: &dyn Engine, id: &ClusterId, observed: &Observed, group: &str) -> Option<String> {
+    let mut clients = BTreeSet::new();
+    for master in observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group)) {
+        match engine.consumers(id, &master.address, group).await {
+            Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
+            // The engine's word for a group without consumers.
+            Err(error) if error.refusal() == Some(gantry_remoting::ResponseCode::ConsumerNotOnline) => {}
+            Err(error) => return Some(format!("nobody can say whether it is in use: {error}")),
+        }
+    }
+    (!clients.is_empty()).then(|| format!("{} consumers are connected", clients.len()))
+}

@@ -1,0 +1,79 @@
+//! An engine in memory that counts what it is asked.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use futures::future::BoxFuture;
+use gantry::engine::fake::{FakeEngine, World};
+use gantry::engine::{
+    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, EngineWrite,
+    WriteOutcome,
+};
+use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
+
+#[derive(Clone)]
+pub struct Counting {
+    engine: FakeEngine,
+    calls: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+}
+
+impl Counting {
+    pub fn new(engine: FakeEngine) -> Self {
+        Self { engine, calls: Arc::default() }
+    }
+
+    pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
+        self.engine.world(f)
+    }
+
+    /// Questions by name since the last time.
+    pub fn calls(&self) -> BTreeMap<&'static str, u64> {
+        std::mem::take(&mut self.calls.lock().unwrap())
+    }
+
+    /// Changes since the last time.
+    pub fn changes(&self) -> Vec<EngineWrite> {
+        self.world(|w| std::mem::take(&mut w.journal))
+    }
+
+    fn count(&self, what: &'static str) -> &FakeEngine {
+        *self.calls.lock().unwrap().entry(what).or_default() += 1;
+        &self.engine
+    }
+}
+
+type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
+
+impl Engine for Counting {
+    fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
+        self.count("observe").observe(addresses)
+    }
+
+    fn metadata<'a>(&'a self, cluster: &'a ClusterId, broker: &'a str) -> Answer<'a, BrokerMetadata> {
+        self.count("metadata").metadata(cluster, broker)
+    }
+
+    fn topic_stats<'a>(&'a self, id: &'a ClusterId, broker: &'a str, topic: &'a str) -> Answer<'a, Option<TopicStats>> {
+        self.count("topic_stats").topic_stats(id, broker, topic)
+    }
+
+    fn topic_consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, topic: &'a str) -> Answer<'a, Vec<String>> {
+        self.count("topic_consumers").topic_consumers(id, broker, topic)
+    }
+
+    fn consume_stats<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumeStats> {
+        self.count("consume_stats").consume_stats(id, broker, group)
+    }
+
+    fn consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumerConnections> {
+        self.count("consumers").consumers(id, broker, group)
+    }
+
+    fn config<'a>(&'a self, id: &'a ClusterId, target: &'a ConfigTarget) -> Answer<'a, BTreeMap<String, String>> {
+        self.count("config").config(id, target)
+    }
+
+    fn execute<'a>(&'a self, cluster: &'a ClusterId, write: &'a EngineWrite) -> Answer<'a, WriteOutcome> {
+        self.count("execute").execute(cluster, write)
+    }
+}

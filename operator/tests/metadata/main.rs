@@ -1,0 +1,11 @@
+//! Passes over topics and consumer groups, with an API server and an engine in memory: what is written, told and left alone.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
+
+mod api;
+mod counting;
+mod deletions;
+mod queues;
+mod replicas;
+mod shop;
+mod tenants;
