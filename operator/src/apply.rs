@@ -9,11 +9,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Plan, Step};
+use crate::broker_cluster::plan::{Plan, Setting, Step};
 use crate::broker_cluster::resources::Resources;
 use crate::child::{ChildRef, Write};
 use crate::context::Context;
-use crate::engine::{ClusterId, EngineWrite};
+use crate::engine::{ClusterId, ConfigTarget, EngineWrite};
 use crate::error::Error;
 use crate::labels::MANAGER;
 
@@ -25,6 +25,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for w in &plan.writes {
         ctx.leadership.check()?;
         write(ctx, cluster, w).await?;
+    }
+    for setting in &plan.settings {
+        ctx.leadership.check()?;
+        set(ctx, cluster, setting).await?;
     }
     match &plan.step {
         Some(step) => take(ctx, cluster, step).await,
@@ -98,6 +102,19 @@ async fn create(
         }
     }
     Ok(())
+}
+
+/// Tells a running broker its keys, and reads them back.
+async fn set(ctx: &Context, cluster: &Cluster, setting: &Setting) -> Result<(), Error> {
+    let write = EngineWrite::UpdateConfig {
+        target: ConfigTarget::Broker(setting.address.clone()),
+        properties: setting.keys.clone(),
+    };
+    let outcome = ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+    match outcome.failed.into_values().next() {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Takes the one disruptive step of a plan.
@@ -197,6 +214,14 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
                 events.push((Reason::Deleted, format!("Delete {child}"), format!("deleted {child}")))
             }
         }
+    }
+    for s in &plan.settings {
+        let keys: Vec<String> = s.keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        events.push((
+            Reason::Updated,
+            format!("Set {}", s.pod),
+            format!("set {} on {} while it runs", keys.join(", "), s.pod),
+        ));
     }
     match &plan.step {
         None => {}

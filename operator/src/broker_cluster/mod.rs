@@ -1,5 +1,6 @@
 //! Kind `BrokerCluster`.
 
+pub mod keys;
 pub mod memory;
 pub mod observe;
 pub mod parse;

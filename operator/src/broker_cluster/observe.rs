@@ -9,9 +9,12 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
-use crate::broker_cluster::view::{EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown};
+use crate::broker_cluster::view::{
+    ConfigView, EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown,
+};
 use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts};
 use crate::labels;
 
@@ -88,7 +91,18 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
             .iter()
             .map(|(address, registered)| (pod_of(address), route(registered, &groups)))
             .collect(),
+        configs: facts.brokers.iter().map(|(address, b)| (pod_of(address), config(&b.config))).collect(),
     }
+}
+
+fn config(fact: &Fact<BTreeMap<String, String>>) -> ConfigView {
+    let live = match fact {
+        Fact::Unknown { unknown: error } => Err(unknown(error)),
+        Fact::Known(all) => {
+            Ok(all.iter().filter(|(k, _)| keys::is_live(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+    };
+    ConfigView { live }
 }
 
 /// The pod whose `host:port` this is: the first label of its DNS name.

@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 
+use crate::broker_cluster::keys;
 use crate::broker_cluster::memory::Memory;
 use crate::config::Settings;
 use crate::quantity;
@@ -180,6 +181,18 @@ pub enum InvalidSpec {
         /// MiB needed.
         least: i64,
     },
+    /// The engine has no such key.
+    #[error("RocketMQ {version} has no key {key} ({field}): {}", advice.as_ref().map_or_else(|| "remove it".to_owned(), |k| format!("write {k}")))]
+    UnknownKey {
+        /// Path in the spec.
+        field: String,
+        /// The key.
+        key: String,
+        /// The engine's version.
+        version: String,
+        /// The key that was probably meant.
+        advice: Option<String>,
+    },
     /// The object has no name, namespace or uid, so it never came from an API server.
     #[error("the object has no {0}: apply it to an API server first")]
     NotFromServer(&'static str),
@@ -208,7 +221,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         mode: mode(object),
         name_servers: NameServers {
             replicas: spec.name_servers.replicas.unwrap_or(if replicated { 2 } else { 1 }),
-            pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role)?,
+            pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role, &spec.version)?,
         },
         controllers: Controllers {
             replicas: spec.controllers.replicas.unwrap_or(if replicated { 3 } else { 1 }),
@@ -217,7 +230,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
                 class: spec.controllers.storage.class.clone(),
                 retain,
             },
-            pods: pods(Component::Controller, "controllers", &spec.controllers.role)?,
+            pods: pods(Component::Controller, "controllers", &spec.controllers.role, &spec.version)?,
         },
         brokers: Brokers {
             groups: spec.brokers.groups,
@@ -228,14 +241,14 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
                 class: spec.brokers.storage.class.clone(),
                 retain,
             },
-            pods: pods(Component::Broker, "brokers", &spec.brokers.role)?,
+            pods: pods(Component::Broker, "brokers", &spec.brokers.role, &spec.version)?,
         },
         proxies: Proxies {
             scale: match &spec.proxies.autoscaling {
                 Some(a) => ProxyScale::Auto(a.clone()),
                 None => ProxyScale::Fixed(spec.proxies.replicas.unwrap_or(1)),
             },
-            pods: pods(Component::Proxy, "proxies", &spec.proxies.role)?,
+            pods: pods(Component::Proxy, "proxies", &spec.proxies.role, &spec.version)?,
         },
         endpoints: spec.endpoints.clone(),
         metrics: spec.metrics.enabled,
@@ -253,7 +266,11 @@ fn mode(object: &BrokerCluster) -> Mode {
     }
 }
 
-fn pods(component: Component, field: &str, role: &Role) -> Result<Pods, InvalidSpec> {
+fn pods(component: Component, field: &str, role: &Role, version: &str) -> Result<Pods, InvalidSpec> {
+    if let Some((key, advice)) = role.config.keys().find_map(|k| Some((k, keys::unknown(component, version, k)?))) {
+        let (field, key) = (format!("spec.{field}.config"), key.clone());
+        return Err(InvalidSpec::UnknownKey { field, key, version: version.into(), advice: advice.map(str::to_owned) });
+    }
     let resources = role.resources.clone().unwrap_or_default();
     let (mut requests, mut limits) = (resources.requests, resources.limits);
     // Without a limit the JVM would size itself by the node; a request alone is taken as the limit.

@@ -1,6 +1,6 @@
 //! What is to be done: the whole desired set, at most one disruptive step, and the holds. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::names::Component;
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -8,7 +8,7 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::resources::{Resources, resources};
+use crate::broker_cluster::resources::{Resources, config, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::view::{Observed, PodFact};
 use crate::child::{ChildKind, ChildRef, Write, compare};
@@ -22,12 +22,26 @@ pub struct Plan {
     pub resources: Resources,
     /// Writes that bring the API server there.
     pub writes: Vec<Write>,
+    /// Keys that running brokers are to take. They disturb nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub settings: Vec<Setting>,
     /// The one step that disturbs something that serves.
     pub step: Option<Step>,
     /// What was not done, and why.
     pub holds: Vec<Hold>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
+}
+
+/// Keys that one running broker is to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its pod.
+    pub pod: String,
+    /// Its `host:port`.
+    pub address: String,
+    /// Keys with their new values.
+    pub keys: BTreeMap<String, String>,
 }
 
 /// A step that disturbs something that serves. One at a time in a cluster.
@@ -73,6 +87,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     Ok(Plan {
         resources: declared,
         writes,
+        settings: settings(&cluster, observed),
         step,
         holds,
         outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
@@ -208,6 +223,26 @@ fn of_kind<K: Resource + Serialize>(
         !taken
     });
     Ok(writes)
+}
+
+/// What running brokers have otherwise than declared, of the keys that they take while they run. A key that a broker does not have at all is none of
+/// its version.
+fn settings(cluster: &Cluster, observed: &Observed) -> Vec<Setting> {
+    let mut settings = Vec::new();
+    for group in cluster.groups() {
+        let wanted = config::live_keys(cluster, &group);
+        for (ordinal, address) in cluster.broker_addresses(&group).into_iter().enumerate() {
+            let pod = format!("{group}-{ordinal}");
+            let Some(Ok(live)) = observed.engine.configs.get(&pod).map(|c| &c.live) else { continue };
+            let differs = |(key, value): &(&String, &String)| live.get(*key).is_some_and(|has| has != *value);
+            let keys: BTreeMap<_, _> = wanted.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let stays = observed.pods.iter().any(|p| p.name == pod && !p.terminating);
+            if stays && !keys.is_empty() {
+                settings.push(Setting { pod, address, keys });
+            }
+        }
+    }
+    settings
 }
 
 /// Pods that run another template than their StatefulSet has now, in the order in which they should go: name servers, controllers, slaves,

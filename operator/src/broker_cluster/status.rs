@@ -256,7 +256,7 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || plan.step.is_some() => {
+        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || !plan.settings.is_empty() || plan.step.is_some() => {
             return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
@@ -274,6 +274,14 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     }
     if !plan.writes.is_empty() {
         return (Truth::True, Reason::Applying, format!("{} objects are being changed", plan.writes.len()));
+    }
+    if let Some(setting) = plan.settings.first() {
+        let keys: Vec<&str> = setting.keys.keys().map(String::as_str).collect();
+        return (
+            Truth::True,
+            Reason::Applying,
+            format!("setting {} on {} while it runs", keys.join(", "), setting.pod),
+        );
     }
     if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
@@ -353,6 +361,11 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
         };
         PlannedChange { action: action.into(), object: w.child().to_string(), why }
     });
+    let settings = plan.settings.iter().map(|s| PlannedChange {
+        action: "Set".into(),
+        object: format!("Pod/{}", s.pod),
+        why: Some(s.keys.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")),
+    });
     let step = plan.step.iter().map(|s| match s {
         Step::Elect { group, to, from, .. } => PlannedChange {
             action: "Elect".into(),
@@ -365,7 +378,7 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             why: Some("its template changed".into()),
         },
     });
-    writes.chain(step).collect()
+    writes.chain(settings).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

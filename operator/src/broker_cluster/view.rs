@@ -132,6 +132,17 @@ pub struct EngineView {
     pub groups: BTreeMap<String, GroupView>,
     /// Per name server pod: brokers that are registered there, by group, each with the pod that is registered as its master.
     pub routes: BTreeMap<String, RouteView>,
+    /// Per broker pod: the keys that it takes while it runs, as it has them.
+    #[serde(default)]
+    pub configs: BTreeMap<String, ConfigView>,
+}
+
+/// What a broker runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// Keys that it takes while it runs.
+    #[serde(with = "known")]
+    pub live: Known<BTreeMap<String, String>>,
 }
 
 /// A group as the leading controller has it.
@@ -169,7 +180,12 @@ pub struct RouteView {
 
 impl Default for EngineView {
     fn default() -> Self {
-        Self { controller_leader: Err(Unknown::not_asked()), groups: BTreeMap::new(), routes: BTreeMap::new() }
+        Self {
+            controller_leader: Err(Unknown::not_asked()),
+            groups: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        }
     }
 }
 

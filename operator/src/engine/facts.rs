@@ -147,6 +147,8 @@ pub struct BrokerFacts {
     pub replication: Fact<Replication>,
     /// The epochs in its log, oldest first.
     pub epochs: Fact<Vec<EpochEntry>>,
+    /// The configuration with which it runs.
+    pub config: Fact<BTreeMap<String, String>>,
 }
 
 /// A broker's state.

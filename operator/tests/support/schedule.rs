@@ -321,7 +321,7 @@ impl Schedule {
         let groups = self.spec["brokers"]["groups"].as_u64().unwrap_or(1);
         let replicas = self.spec["brokers"]["replicas"].as_u64().unwrap_or(1);
         let change = match self.dice.below(9) {
-            0 => json!({"brokers": {"config": {"fileReservedTime": n}}}),
+            0 => json!({"brokers": {"config": {"sendMessageThreadPoolNums": n, "fileReservedTime": n}}}),
             1 => json!({"proxies": {"config": {"maxTopicNum": n}}}),
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
             3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),

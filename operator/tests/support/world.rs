@@ -263,6 +263,8 @@ impl World {
             }
             if !running && self.can_start(&pod) {
                 if let Some(address) = &address {
+                    let keys = self.live_keys(&pod);
+                    self.engine.world(|w| w.configure(address, keys));
                     self.engine.world(|w| w.start(address));
                 }
                 if let Some(pod) = self.pods.get_mut(&name) {
@@ -270,6 +272,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What a broker reads at its start of the keys that it takes while it runs.
+    fn live_keys(&self, pod: &Pod) -> BTreeMap<String, String> {
+        let files = pod.config_maps.iter().filter_map(|name| self.api.get(ChildKind::ConfigMap, name));
+        let texts = files.filter_map(|file| file["data"]["live.conf"].as_str());
+        let lines = texts.flat_map(str::lines).filter_map(|line| line.split_once('='));
+        lines.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     /// A container needs its files, its account and, to find its own name, its Service.
@@ -470,7 +480,8 @@ fn nobody_answers(cluster: &Cluster) -> EngineFacts {
     }
     let addresses = observe::addresses(cluster);
     let of = |addresses: &[String]| addresses.to_vec();
-    let broker = |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a) };
+    let broker =
+        |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a), config: silent(a) };
     let unled =
         || Fact::Unknown { unknown: EngineError::NoControllerLeader { cluster: addresses.cluster.to_string() } };
     EngineFacts {

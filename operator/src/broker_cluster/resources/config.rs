@@ -7,6 +7,7 @@ use gantry_crds::names::{self, Component};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
+use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::{Cluster, Pods};
 use crate::broker_cluster::resources::metadata;
 use crate::labels;
@@ -60,9 +61,42 @@ pub fn controller(cluster: &Cluster) -> ConfigMap {
     )
 }
 
-/// A broker group's.
+/// A broker group's, but for what a broker takes while it runs.
 #[must_use]
 pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
+    let mut keys = broker_keys(cluster, group);
+    keys.retain(|key, _| !keys::is_live(key));
+    config_map(cluster, &cluster.brokers.pods, group.to_owned(), "broker.conf", properties(keys, &BTreeMap::new()))
+}
+
+/// What a broker takes while it runs, of the same name for ever: a change of it is told to the running brokers and rolls nothing; those that start
+/// later read it.
+#[must_use]
+pub fn broker_live(cluster: &Cluster, group: &str) -> ConfigMap {
+    let text = properties(live_keys(cluster, group), &BTreeMap::new());
+    ConfigMap {
+        metadata: metadata(cluster, Component::Broker, live_name(group)),
+        data: Some([("live.conf".to_owned(), text)].into()),
+        ..ConfigMap::default()
+    }
+}
+
+/// Name of the ConfigMap of what a broker takes while it runs.
+#[must_use]
+pub fn live_name(group: &str) -> String {
+    format!("{group}-live")
+}
+
+/// What the brokers of a group should have of the keys that they take while they run.
+#[must_use]
+pub fn live_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
+    let mut keys = broker_keys(cluster, group);
+    keys.retain(|key, _| keys::is_live(key));
+    keys
+}
+
+/// All keys of a broker: Gantry's, and over them the user's.
+fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
     let mut keys = pairs([
         ("brokerClusterName", cluster.name.clone()),
         ("brokerName", group.to_owned()),
@@ -98,10 +132,12 @@ pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
         ("maxOffsetMapSize", (16 << 20).to_string()),
         ("deleteWhen", "04".into()),
         ("fileReservedTime", "72".into()),
+        // Read and write.
+        ("brokerPermission", "6".into()),
     ]);
     keys.extend(metrics(cluster));
-    let pods = &cluster.brokers.pods;
-    config_map(cluster, pods, group.to_owned(), "broker.conf", properties(keys, &pods.config))
+    keys.extend(cluster.brokers.pods.config.iter().map(|(k, v)| (k.clone(), v.trim().to_owned())));
+    keys
 }
 
 /// Proxies'.

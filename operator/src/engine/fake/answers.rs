@@ -129,6 +129,7 @@ impl World {
             runtime: self.broker(address, "GET_BROKER_RUNTIME_INFO").map(runtime).into(),
             replication: self.broker(address, "GET_BROKER_HA_STATUS").map(replication).into(),
             epochs: self.broker(address, "GET_BROKER_EPOCH_CACHE").map(epochs).into(),
+            config: self.config(address).into(),
         }
     }
 

@@ -226,6 +226,13 @@ impl World {
         }
     }
 
+    /// The configuration with which a process starts next.
+    pub fn configure(&mut self, address: &str, keys: BTreeMap<String, String>) {
+        if let Some(process) = self.process_mut(address) {
+            process.config = keys;
+        }
+    }
+
     /// Tells a process to end in good order (SIGTERM). A broker takes [`STOP`] ticks for it, the others end with the next one.
     pub fn stop(&mut self, address: &str) {
         let now = self.now;
