@@ -105,6 +105,17 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
         }
         pass.done += 1;
     }
+    for setting in &pass.plan.settings {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        if let Err(failure) = world.set(setting) {
+            pass.failure = Some(failure);
+            return;
+        }
+        pass.done += 1;
+    }
     let Some(step) = &pass.plan.step else { return };
     if killed(pass.done) {
         pass.killed = true;

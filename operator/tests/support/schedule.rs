@@ -322,7 +322,7 @@ impl Schedule {
         let replicas = self.spec["brokers"]["replicas"].as_u64().unwrap_or(1);
         let change = match self.dice.below(9) {
             0 => json!({"brokers": {"config": {"sendMessageThreadPoolNums": n, "fileReservedTime": n}}}),
-            1 => json!({"proxies": {"config": {"maxTopicNum": n}}}),
+            1 => json!({"proxies": {"config": {"topicRouteServiceCacheMaxNum": n}}}),
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
             3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),
             4 => json!({"brokers": {"labels": {"n": n}}}),

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::FutureExt;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
-use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::plan::{Setting, Step};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
 use gantry::engine::fake::FakeEngine;
 use gantry::engine::fake::World as Engine;
-use gantry::engine::{BrokerFacts, ClusterId, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts};
+use gantry::engine::{
+    BrokerFacts, ClusterId, ConfigTarget, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts,
+};
 use gantry::labels;
 use gantry_crds::Reason;
 use gantry_crds::names::{self, Component};
@@ -425,6 +427,18 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Does what apply.rs does with keys for a running broker.
+    pub fn set(&mut self, setting: &Setting) -> Result<(), (Reason, String)> {
+        if !self.engine_answers {
+            return Err((Reason::EngineUnreachable, "the engine can't be reached".into()));
+        }
+        let target = ConfigTarget::Broker(setting.address.clone());
+        let write = EngineWrite::UpdateConfig { target, properties: setting.keys.clone() };
+        let id = ClusterId::new(NAMESPACE, &self.name);
+        let outcome = self.engine.execute(&id, &write).now_or_never().expect("the model answers at once");
+        outcome.map(drop).map_err(|e| (Reason::from_name(e.reason()), e.to_string()))
     }
 
     /// Does what apply.rs does with a step.
