@@ -129,7 +129,7 @@ reasons! {
     ReplicasFixed,
     /// The number of controllers is fixed at creation.
     ControllersFixed,
-    /// The size of existing volumes is not changed.
+    /// Volumes only grow.
     VolumeSizeFixed,
     /// The BrokerCluster that clusterRef names does not exist, or is not watched.
     ClusterNotFound,

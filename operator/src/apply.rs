@@ -1,6 +1,7 @@
 //! The only writer to Kubernetes. It makes no choices: what to write is in the plan.
 
 use gantry_crds::Reason;
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
@@ -9,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Plan, Setting, Step};
+use crate::broker_cluster::plan::{Growth, Plan, Setting, Step};
 use crate::broker_cluster::resources::Resources;
 use crate::child::{ChildRef, Write};
 use crate::context::Context;
@@ -25,6 +26,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for w in &plan.writes {
         ctx.leadership.check()?;
         write(ctx, cluster, w).await?;
+    }
+    for growth in &plan.growths {
+        ctx.leadership.check()?;
+        grow(ctx, cluster, growth).await?;
     }
     for setting in &plan.settings {
         ctx.leadership.check()?;
@@ -101,6 +106,18 @@ async fn create(
             result.map_err(failed())?;
         }
     }
+    Ok(())
+}
+
+/// Asks for more of a volume. Whether its StorageClass lets it grow is for the API server to say, in its own words.
+async fn grow(ctx: &Context, cluster: &Cluster, growth: &Growth) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let patch = json!({"spec": {"resources": {"requests": {"storage": growth.to}}}});
+    api.patch(&growth.claim, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(Error::kubernetes(format!("grow PersistentVolumeClaim/{}", growth.claim)))?;
+    ctx.metrics.writes.with_label_values(&["PersistentVolumeClaim", "Update"]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, growth = ?growth, "asked for more of a volume");
     Ok(())
 }
 
@@ -214,6 +231,10 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
                 events.push((Reason::Deleted, format!("Delete {child}"), format!("deleted {child}")))
             }
         }
+    }
+    for g in &plan.growths {
+        let note = format!("asked for {} instead of {} for {}", g.to, g.from, g.claim);
+        events.push((Reason::Updated, format!("Grow {}", g.claim), note));
     }
     for s in &plan.settings {
         let keys: Vec<String> = s.keys.iter().map(|(k, v)| format!("{k}={v}")).collect();

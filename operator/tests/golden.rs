@@ -21,7 +21,7 @@ use gantry::broker_cluster::parse::{Cluster, parse};
 use gantry::broker_cluster::plan::{self, Plan};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::status::{self, Outcome};
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{EngineView, Observed, PodFact, VolumeFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
@@ -54,6 +54,8 @@ struct Seen {
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
+    /// Instead of those that are seen.
+    volumes: Vec<VolumeFact>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
 }
@@ -94,7 +96,8 @@ goldens! {
     a_group_that_is_declared_away_stays,
     fewer_replicas_are_not_taken,
     another_number_of_controllers_is_not_taken,
-    another_volume_size_is_not_taken,
+    volumes_grow_to_the_declared_size,
+    a_volume_that_has_not_grown_yet_is_named,
     a_name_that_is_taken_is_left_alone,
     an_old_config_stays_while_a_pod_mounts_it,
     an_endpoint_that_is_renamed_gets_a_new_service,
@@ -183,6 +186,9 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
 }
 
 fn patched(mut observed: Observed, seen: &Seen) -> Observed {
+    if !seen.volumes.is_empty() {
+        observed.volumes.clone_from(&seen.volumes);
+    }
     let revisions: BTreeMap<String, String> = observed
         .live
         .stateful_sets

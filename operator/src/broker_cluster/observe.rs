@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
@@ -13,7 +13,7 @@ use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::view::{
-    ConfigView, EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown,
+    ConfigView, EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown, VolumeFact,
 };
 use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts};
 use crate::labels;
@@ -27,13 +27,17 @@ pub async fn observe(cluster: &Cluster, client: &Client, engine: &dyn Engine) ->
     let pods: Vec<Pod> = list(cluster, client).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
+    let claims: Vec<PersistentVolumeClaim> =
+        labelled(client, &cluster.namespace, &labels::of_claims(&cluster.name)).await?;
+    let mut volumes: Vec<VolumeFact> = claims.iter().filter_map(VolumeFact::of).collect();
+    volumes.sort_by(|a, b| a.claim.cmp(&b.claim));
     // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
     let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
         view(cluster, &engine.observe(&addresses(cluster)).await)
     } else {
         EngineView::default()
     };
-    Ok(Observed { live, pods, engine })
+    Ok(Observed { live, pods, volumes, engine })
 }
 
 async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {
@@ -64,8 +68,18 @@ where
         + std::fmt::Debug
         + DeserializeOwned,
 {
-    let api: Api<K> = Api::namespaced(client.clone(), &cluster.namespace);
-    Ok(api.list(&ListParams::default().labels(&labels::of_cluster(&cluster.name))).await?.items)
+    labelled(client, &cluster.namespace, &labels::of_cluster(&cluster.name)).await
+}
+
+async fn labelled<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&ListParams::default().labels(labels)).await?.items)
 }
 
 /// All processes of a cluster.

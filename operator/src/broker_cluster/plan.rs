@@ -22,6 +22,9 @@ pub struct Plan {
     pub resources: Resources,
     /// Writes that bring the API server there.
     pub writes: Vec<Write>,
+    /// Volumes that are to grow. They disturb nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub growths: Vec<Growth>,
     /// Keys that running brokers are to take. They disturb nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub settings: Vec<Setting>,
@@ -31,6 +34,17 @@ pub struct Plan {
     pub holds: Vec<Hold>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
+}
+
+/// A volume that is to grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// Name of its claim.
+    pub claim: String,
+    /// Size that is asked for now.
+    pub from: String,
+    /// Size to ask for.
+    pub to: String,
 }
 
 /// Keys that one running broker is to take.
@@ -78,6 +92,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     let mut holds = Vec::new();
     let cluster = fit(cluster, observed, &mut holds);
     let mut declared = resources(&cluster);
+    let growths = declared.stateful_sets.iter().flat_map(|set| growths(set, observed)).collect();
     for set in &mut declared.stateful_sets {
         keep_claims(set, observed, &mut holds);
     }
@@ -87,6 +102,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     Ok(Plan {
         resources: declared,
         writes,
+        growths,
         settings: settings(&cluster, observed),
         step,
         holds,
@@ -129,30 +145,41 @@ pub fn fit(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Clu
     fitted
 }
 
-/// Claim templates can't be changed in a StatefulSet: the live ones stay, and another declared size is held.
+/// Size of the volumes of a StatefulSet, by its claims' template.
+fn claimed(set: &StatefulSet) -> Option<&String> {
+    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| &q.0)
+}
+
+/// Claims of a StatefulSet that ask for less than is declared.
+fn growths(set: &StatefulSet, observed: &Observed) -> Vec<Growth> {
+    let Some(declared) = claimed(set) else { return Vec::new() };
+    let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
+    let claims = (0..replicas).map(|i| format!("data-{}-{i}", set.name_any()));
+    claims
+        .filter_map(|claim| {
+            let volume = observed.volumes.iter().find(|v| v.claim == claim)?;
+            let smaller = crate::quantity::parse(&volume.requested)? < crate::quantity::parse(declared)?;
+            smaller.then(|| Growth { claim, from: volume.requested.clone(), to: declared.clone() })
+        })
+        .collect()
+}
+
+/// Claim templates can't be changed in a StatefulSet: the live ones stay. Claims that exist grow one by one; a smaller size is held.
 fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
     let name = set.name_any();
-    let Some(live) = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(|s| s.spec.as_ref())
-    else {
-        return;
-    };
-    let Some(spec) = set.spec.as_mut() else { return };
-    let size = |claims: &Option<Vec<k8s_openapi::api::core::v1::PersistentVolumeClaim>>| {
-        let claim = claims.as_ref()?.first()?.spec.as_ref()?;
-        claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| q.0.clone())
-    };
-    if let (Some(live_size), Some(declared)) = (size(&live.volume_claim_templates), size(&spec.volume_claim_templates))
-    {
-        if crate::quantity::parse(&live_size) != crate::quantity::parse(&declared) {
-            holds.push(Hold::VolumeSizeFixed { set: name, live: live_size.clone(), declared });
-        }
-        let request = spec
-            .volume_claim_templates
-            .as_mut()
-            .and_then(|c| c.first_mut()?.spec.as_mut()?.resources.as_mut()?.requests.as_mut()?.get_mut("storage"));
-        if let Some(request) = request {
-            request.0 = live_size;
-        }
+    let live = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(claimed);
+    let (Some(live), Some(declared)) = (live, claimed(set)) else { return };
+    if crate::quantity::parse(declared) < crate::quantity::parse(live) {
+        holds.push(Hold::VolumeSizeFixed { set: name, live: live.clone(), declared: declared.clone() });
+    }
+    let request = set
+        .spec
+        .as_mut()
+        .and_then(|s| s.volume_claim_templates.as_mut()?.first_mut()?.spec.as_mut()?.resources.as_mut())
+        .and_then(|r| r.requests.as_mut()?.get_mut("storage"));
+    if let Some(request) = request {
+        request.0.clone_from(live);
     }
 }
 

@@ -99,8 +99,8 @@ pub enum Hold {
         /// Controllers that follow from the spec.
         declared: i32,
     },
-    /// Another size is declared than volumes have.
-    #[error("volumes of {set} keep {live}: the size of existing volumes is not changed ({declared} is declared)")]
+    /// A smaller size is declared than volumes have.
+    #[error("volumes of {set} keep {live}: volumes only grow ({declared} is declared); write {live} or more")]
     VolumeSizeFixed {
         /// StatefulSet.
         set: String,

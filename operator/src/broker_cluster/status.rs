@@ -256,7 +256,12 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || !plan.settings.is_empty() || plan.step.is_some() => {
+        Mode::Plan | Mode::Observe
+            if !plan.writes.is_empty()
+                || !plan.settings.is_empty()
+                || !plan.growths.is_empty()
+                || plan.step.is_some() =>
+        {
             return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
@@ -275,6 +280,9 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     if !plan.writes.is_empty() {
         return (Truth::True, Reason::Applying, format!("{} objects are being changed", plan.writes.len()));
     }
+    if let Some(sentence) = growing(plan, observed) {
+        return (Truth::True, Reason::Applying, sentence);
+    }
     if let Some(setting) = plan.settings.first() {
         let keys: Vec<&str> = setting.keys.keys().map(String::as_str).collect();
         return (
@@ -288,6 +296,19 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     }
     unknown(cluster, observed, counts)
         .unwrap_or_else(|| (Truth::True, Reason::Creating, "waiting for pods to serve".into()))
+}
+
+/// What is being done to volumes, where something is: asked for, or asked for and not there yet.
+fn growing(plan: &Plan, observed: &Observed) -> Option<String> {
+    if let Some(g) = plan.growths.first() {
+        return Some(format!("growing {} from {} to {}", g.claim, g.from, g.to));
+    }
+    let size = crate::quantity::parse;
+    observed.volumes.iter().find_map(|v| {
+        let has = v.capacity.as_ref()?;
+        (size(has)? < size(&v.requested)?)
+            .then(|| format!("{} has {has} of {}: its storage has to grow it", v.claim, v.requested))
+    })
 }
 
 fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
@@ -361,6 +382,11 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
         };
         PlannedChange { action: action.into(), object: w.child().to_string(), why }
     });
+    let growths = plan.growths.iter().map(|g| PlannedChange {
+        action: "Grow".into(),
+        object: format!("PersistentVolumeClaim/{}", g.claim),
+        why: Some(format!("from {} to {}", g.from, g.to)),
+    });
     let settings = plan.settings.iter().map(|s| PlannedChange {
         action: "Set".into(),
         object: format!("Pod/{}", s.pod),
@@ -378,7 +404,7 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             why: Some("its template changed".into()),
         },
     });
-    writes.chain(settings).chain(step).collect()
+    writes.chain(growths).chain(settings).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

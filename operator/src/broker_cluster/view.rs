@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::names::Component;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +18,35 @@ pub struct Observed {
     pub live: Resources,
     /// Pods of the cluster, sorted by name.
     pub pods: Vec<PodFact>,
+    /// Claims of volumes of the cluster, sorted by name.
+    pub volumes: Vec<VolumeFact>,
     /// The engine.
     pub engine: EngineView,
+}
+
+/// What matters of a volume's claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeFact {
+    /// Name of the claim, `data-<pod>`.
+    pub claim: String,
+    /// Size that is asked for.
+    pub requested: String,
+    /// Size that there is; nothing before the volume is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
+}
+
+impl VolumeFact {
+    /// The facts of a claim; `None` where it asks for no size.
+    #[must_use]
+    pub fn of(claim: &PersistentVolumeClaim) -> Option<Self> {
+        let size = |sizes: Option<&BTreeMap<String, Quantity>>| sizes?.get("storage").map(|q| q.0.clone());
+        Some(Self {
+            claim: claim.name_any(),
+            requested: size(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref())?,
+            capacity: size(claim.status.as_ref().and_then(|s| s.capacity.as_ref())),
+        })
+    }
 }
 
 /// What matters of a pod.

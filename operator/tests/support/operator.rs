@@ -105,6 +105,14 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
         }
         pass.done += 1;
     }
+    for growth in &pass.plan.growths {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        world.grow(growth);
+        pass.done += 1;
+    }
     for setting in &pass.plan.settings {
         if killed(pass.done) {
             pass.killed = true;

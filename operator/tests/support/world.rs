@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::FutureExt;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
-use gantry::broker_cluster::plan::{Setting, Step};
+use gantry::broker_cluster::plan::{Growth, Setting, Step};
 use gantry::broker_cluster::resources::Resources;
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{EngineView, Observed, PodFact, VolumeFact};
 use gantry::child::{ChildKind, Write};
 use gantry::engine::fake::FakeEngine;
 use gantry::engine::fake::World as Engine;
@@ -17,6 +17,7 @@ use gantry::engine::{
 use gantry::labels;
 use gantry_crds::Reason;
 use gantry_crds::names::{self, Component};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -66,6 +67,8 @@ pub struct World {
     pub engine: FakeEngine,
     /// Pods by name.
     pub pods: BTreeMap<String, Pod>,
+    /// Claims of volumes by name.
+    pub volumes: BTreeMap<String, VolumeFact>,
     /// Does the operator reach the engine?
     pub engine_answers: bool,
     /// Addresses on nodes that nobody reaches.
@@ -122,6 +125,7 @@ impl World {
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
+            volumes: BTreeMap::new(),
             owners: (u64::MAX, Vec::new()),
         }
     }
@@ -402,7 +406,31 @@ impl World {
             self.listed = (self.api.version(), self.api.list(&self.name));
         }
         let (pods, engine) = self.sight(cluster);
-        Observed { live: self.listed.1.clone(), pods, engine }
+        self.claim();
+        Observed { live: self.listed.1.clone(), pods, volumes: self.volumes.values().cloned().collect(), engine }
+    }
+
+    /// What the StatefulSet controller does with claims: it makes them from the template of the day, and never changes them.
+    fn claim(&mut self) {
+        for set in &self.listed.1.stateful_sets {
+            let Some(spec) = &set.spec else { continue };
+            let template = spec.volume_claim_templates.iter().flatten().next();
+            let Some(made) = template.and_then(VolumeFact::of) else { continue };
+            for i in 0..spec.replicas.unwrap_or_default() {
+                let claim = format!("data-{}-{i}", set.name_any());
+                let volume =
+                    VolumeFact { claim: claim.clone(), capacity: Some(made.requested.clone()), ..made.clone() };
+                self.volumes.entry(claim).or_insert(volume);
+            }
+        }
+    }
+
+    /// Does what apply.rs does with a volume that is to grow; the storage grows it at once.
+    pub fn grow(&mut self, growth: &Growth) {
+        if let Some(volume) = self.volumes.get_mut(&growth.claim) {
+            volume.requested.clone_from(&growth.to);
+            volume.capacity = Some(growth.to.clone());
+        }
     }
 
     /// Does what apply.rs does with a write.
