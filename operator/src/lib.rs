@@ -10,6 +10,7 @@ pub mod context;
 pub mod diff;
 pub mod engine;
 pub mod error;
+pub mod import;
 pub mod labels;
 pub mod leader;
 pub mod metadata;

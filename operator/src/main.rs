@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gantry::config::Settings;
+use gantry::import::Import;
 
 /// Kubernetes operator for Apache RocketMQ 5.
 #[derive(Parser)]
@@ -31,6 +32,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Print the topics and consumer groups that a cluster's brokers hold as manifests, e.g. in the operator's pod.
+    Import(Import),
 }
 
 fn main() -> ExitCode {
@@ -53,15 +56,29 @@ fn execute(command: Command) -> anyhow::Result<()> {
             print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
             Ok(())
         }
+        Command::Import(what) => {
+            print!("{}", runtime()?.block_on(gantry::import::import(&what))?);
+            Ok(())
+        }
         Command::Run(settings) => {
             gantry::telemetry::init();
-            // One TLS provider for the whole process, whatever dependencies would choose.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            tokio::runtime::Builder::new_multi_thread()
-                .enable_all()
-                .worker_threads(2)
-                .build()?
-                .block_on(gantry::run::run(settings))
+            runtime()?.block_on(gantry::run::run(settings))
         }
+    }
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    // One TLS provider for the whole process, whatever dependencies would choose.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
     }
 }

@@ -5,6 +5,7 @@
 mod api;
 mod counting;
 mod deletions;
+mod import;
 mod queues;
 mod replicas;
 mod shop;
