@@ -11,7 +11,7 @@ use gantry::metadata::kind::Kind;
 use gantry::metadata::plan::{Master, Observed, plan};
 use gantry::topic::Topics;
 use gantry_remoting::ResponseCode;
-use gantry_remoting::group::{GroupChange, GroupConfig};
+use gantry_remoting::group::{GroupChange, GroupConfig, RequestMode, SimpleSubscription};
 use gantry_remoting::topic::{self, TopicChange, TopicConfig};
 
 use super::{GROUP, Test};
@@ -73,6 +73,36 @@ impl Test {
         );
         assert_eq!(self.engine.consume_stats(&self.addresses.cluster, &master, "group-1").await.unwrap().lag(), 0);
         self.step("consumer groups are created, refused and deleted");
+        self.modes_and_offsets_are_set(&master).await;
+    }
+
+    async fn modes_and_offsets_are_set(&self, master: &str) {
+        let mut desired = GroupConfig::new("group-1");
+        desired.request_modes = BTreeMap::from([("good-1".to_owned(), RequestMode::Pop)]);
+        let subscription = SimpleSubscription {
+            topic: "good-1".to_owned(),
+            expression_type: Some("TAG".to_owned()),
+            expression: Some("a || b".to_owned()),
+            version: 0,
+        };
+        desired.subscription_data_set = Some([subscription].into());
+        desired.attributes.insert("priority.factor".to_owned(), "0".to_owned());
+        let current = self.engine.metadata(&self.addresses.cluster, master).await.unwrap().groups["group-1"].clone();
+        let changes = vec![GroupChange::between(Some(&current), &desired).unwrap()];
+        assert!(self.execute(EngineWrite::UpsertGroups { broker: master.to_owned(), changes }).await.is_complete());
+        let held = self.engine.metadata(&self.addresses.cluster, master).await.unwrap().groups["group-1"].clone();
+        assert_eq!(GroupChange::between(Some(&held), &desired), None, "{held:?}");
+        let reset = EngineWrite::ResetOffsets {
+            broker: master.to_owned(),
+            group: "group-1".to_owned(),
+            topics: vec!["good-1".to_owned(), "nowhere".to_owned()],
+            timestamp: 0,
+        };
+        let outcome = self.execute(reset).await;
+        assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["nowhere"], "{outcome:?}");
+        let consumers = self.engine.topic_consumers(&self.addresses.cluster, master, "good-1").await.unwrap();
+        assert_eq!(consumers, ["group-1"], "whose offsets were set has consumed");
+        self.step("modes, subscriptions and offsets of a group are set and read back");
     }
 
     /// What a real broker holds, imported and planned: nothing would be written.

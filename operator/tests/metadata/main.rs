@@ -5,6 +5,7 @@
 mod api;
 mod counting;
 mod deletions;
+mod groups;
 mod import;
 mod queues;
 mod replicas;
