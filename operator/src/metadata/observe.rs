@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use gantry_crds::condition::Reason;
+use gantry_crds::names;
 use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::observe::addresses;
@@ -44,7 +45,7 @@ pub async fn observe(
         }
     }
     for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = consumers(engine, &id, &observed, &declared.engine_name).await {
+        if let Some(what) = consumers(engine, cluster, &observed, &declared.engine_name).await {
             observed.not_empty.insert(declared.engine_name.clone(), what);
         }
     }
@@ -100,10 +101,19 @@ async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topi
 }
 
 /// What keeps a consumer group from being unused, or `None`.
-async fn consumers(engine: &dyn Engine, id: &ClusterId, observed: &Observed, group: &str) -> Option<String> {
+async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> {
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let mut clients = BTreeSet::new();
-    for master in observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group)) {
-        match engine.consumers(id, &master.address, group).await {
+    let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
+    let brokers = holders.map(|m| m.address.clone());
+    // Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that any one will do.
+    let proxy = cluster.endpoints.first().map(|e| {
+        let service = names::endpoint_service(&cluster.name, &e.name);
+        let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
+        format!("{host}:{}", names::PROXY_REMOTING_PORT)
+    });
+    for address in brokers.chain(proxy) {
+        match engine.consumers(&id, &address, group).await {
             Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
             // The engine's word for a group without consumers.
             Err(error) if error.refusal() == Some(gantry_remoting::ResponseCode::ConsumerNotOnline) => {}

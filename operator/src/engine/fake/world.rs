@@ -137,6 +137,8 @@ pub struct World {
     pub unclean_election: bool,
     /// Clients of consumer groups, as the test says.
     pub consumers: BTreeMap<String, ConsumerConnections>,
+    /// Clients of consumer groups that proxies know and brokers do not, as the test says; none where no proxy answers.
+    pub proxied_consumers: Option<BTreeMap<String, ConsumerConnections>>,
     /// Messages by topic and queue beside those of queue 0, as the test says.
     pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
@@ -170,7 +172,7 @@ impl World {
     /// A world without anything in it.
     #[must_use]
     pub fn new(min_in_sync: usize) -> Self {
-        World { min_in_sync, ..World::default() }
+        World { min_in_sync, proxied_consumers: Some(BTreeMap::new()), ..World::default() }
     }
 
     /// A name server at `address`, not started.
