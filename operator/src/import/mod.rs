@@ -45,10 +45,17 @@ pub async fn import(what: &Import) -> anyhow::Result<String> {
     let settings = Settings { cluster_domain: what.cluster_domain.clone(), ..Settings::default() };
     let client = Client::try_default().await.context("no Kubernetes is configured")?;
     let clusters: Api<BrokerCluster> = Api::namespaced(client.clone(), &what.namespace);
-    let object = clusters
-        .get(&what.cluster)
+    // A list of one: in the operator's pod the operator's rights must do, and it never gets a cluster by name.
+    let by_name = ListParams::default().fields(&format!("metadata.name={}", what.cluster));
+    let found = clusters
+        .list(&by_name)
         .await
-        .with_context(|| format!("BrokerCluster {} of namespace {} can't be read", what.cluster, what.namespace))?;
+        .with_context(|| format!("BrokerClusters of namespace {} can't be read", what.namespace))?;
+    let object = found
+        .items
+        .into_iter()
+        .next()
+        .with_context(|| format!("there is no BrokerCluster {} in namespace {}", what.cluster, what.namespace))?;
     let cluster = parse(&object, &settings)?;
     let key = (what.namespace.clone(), what.cluster.clone());
     let declared = Declared {
