@@ -1,6 +1,7 @@
 //! The only writer to Kubernetes. It makes no choices: what to write is in the plan.
 
 use gantry_crds::Reason;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
@@ -8,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::{Plan, Step};
 use crate::broker_cluster::resources::Resources;
@@ -17,7 +19,7 @@ use crate::engine::{ClusterId, EngineWrite};
 use crate::error::Error;
 use crate::labels::MANAGER;
 
-/// Writes all of a plan to the API server, in order, then takes its step.
+/// Writes all of a plan to the API server, in order, makes its changes of the engine, then takes its step.
 ///
 /// # Errors
 /// The first write that failed; those after it were not tried and will be planned again.
@@ -25,6 +27,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for w in &plan.writes {
         ctx.leadership.check()?;
         write(ctx, cluster, w).await?;
+    }
+    for c in &plan.calls {
+        ctx.leadership.check()?;
+        call(ctx, cluster, c).await?;
     }
     match &plan.step {
         Some(step) => take(ctx, cluster, step).await,
@@ -114,21 +120,50 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             "Elect"
         }
         Step::Restart { pod, uid, .. } => {
-            let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            match api.delete(pod, &params).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-                result => {
-                    result.map_err(Error::kubernetes(format!("restart Pod/{pod}")))?;
-                }
-            }
+            delete::<Pod>(ctx, cluster, pod, uid, None).await?;
             "Restart"
+        }
+        Step::GiveUp { pod, uid, claim } => {
+            // First the claim: a pod that is made anew must not find the volume of the lost node again. The claim goes when its pod does.
+            if let Some((name, uid)) = claim {
+                delete::<PersistentVolumeClaim>(ctx, cluster, name, uid, None).await?;
+            }
+            delete::<Pod>(ctx, cluster, pod, uid, Some(0)).await?;
+            "GiveUp"
         }
     };
     ctx.metrics.steps.with_label_values(&[action]).inc();
     tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, step = ?step, "took a step");
     Ok(())
+}
+
+/// Makes one change of the engine.
+async fn call(ctx: &Context, cluster: &Cluster, call: &Call) -> Result<(), Error> {
+    let outcome = ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &call.write(cluster)).await?;
+    if let Some((_, error)) = outcome.failed.into_iter().next() {
+        return Err(error.into());
+    }
+    ctx.metrics.changes.with_label_values(&[call.action()]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, call = ?call, "changed the engine");
+    Ok(())
+}
+
+/// Deletes this very object, where it is still there. `grace`: seconds; 0 does not wait for the node.
+async fn delete<K>(ctx: &Context, cluster: &Cluster, name: &str, uid: &str, grace: Option<u32>) -> Result<(), Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params =
+        DeleteParams { preconditions: Some(preconditions), grace_period_seconds: grace, ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => result.map(drop).map_err(Error::kubernetes(format!("delete {}/{name}", K::kind(&())))),
+    }
 }
 
 /// Writes a status where it differs from the one that the object has. `true`: it was written.
@@ -159,6 +194,7 @@ where
     // Written by the pass over topics and groups, under a field manager of its own: neither writes what the other has just changed.
     if let Some(status) = patch["status"].as_object_mut() {
         status.remove("deletions");
+        status.remove("metadataOn");
     }
     let what = format!("write the status of {}/{name}", K::kind(&()));
     match api.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
@@ -207,6 +243,15 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
         Some(Step::Restart { pod, .. }) => {
             events.push((Reason::Restarted, format!("Restart {pod}"), format!("restarted {pod} to take up a change")));
         }
+        Some(Step::GiveUp { pod, .. }) => {
+            let note =
+                format!("gave up {pod}, its node is gone: its volume was deleted, and it is made anew elsewhere");
+            events.push((Reason::ReplicaGivenUp, format!("GiveUp {pod}"), note));
+        }
+    }
+    for call in &plan.calls {
+        let (reason, note) = call.event();
+        events.push((reason, format!("{} {}", call.action(), call.group()), note));
     }
     for (reason, action, note) in events {
         tell(ctx, object, EventType::Normal, reason, action, note).await;

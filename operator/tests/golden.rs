@@ -54,6 +54,7 @@ struct Seen {
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
+    now: i64,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
 }
@@ -106,6 +107,14 @@ goldens! {
     a_cluster_with_too_few_in_sync_is_not_ready,
     a_pod_that_cannot_start_is_named_with_its_trouble,
     a_write_that_failed_is_reported,
+    a_replica_that_lost_its_volume_is_forgotten_under_its_old_id,
+    a_group_that_lost_every_copy_says_what_to_do,
+    a_replica_whose_node_is_gone_is_given_up_after_the_stated_time,
+    a_replica_whose_node_is_gone_is_not_given_up_before_its_time,
+    a_replica_whose_node_is_gone_stays_while_another_is_not_in_sync,
+    a_single_replica_whose_node_is_gone_is_never_given_up,
+    a_replica_that_the_controllers_still_hear_of_is_not_given_up,
+    a_replica_is_not_given_up_while_another_group_makes_one_anew,
 }
 
 #[test]
@@ -175,7 +184,9 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
         assert!(writes > 0, "the cluster's own children are those of the settled spec");
         world.run_controllers();
     }
-    patched(world.observe(cluster), &situation.world)
+    let mut observed = world.observe(cluster);
+    observed.now = situation.world.now;
+    patched(observed, &situation.world)
 }
 
 fn patched(mut observed: Observed, seen: &Seen) -> Observed {

@@ -1,5 +1,8 @@
 //! Kind `BrokerCluster`.
 
+pub mod call;
+pub mod given_up;
+pub mod identities;
 pub mod memory;
 pub mod observe;
 pub mod parse;
@@ -42,8 +45,9 @@ async fn reconcile(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Acti
         Ok(cluster) => cluster,
         Err(error) => return refuse(&object, &ctx, error.into()).await,
     };
-    let observed =
-        observe::observe(&cluster, &ctx.client, &*ctx.engine).await.map_err(Error::kubernetes("list children"))?;
+    let observed = observe::observe(&cluster, &ctx.client, &*ctx.engine, &ctx.now())
+        .await
+        .map_err(Error::kubernetes("list children"))?;
     let plan = plan::plan(&cluster, &observed)?;
     let applied = match cluster.mode {
         Mode::Apply => apply(&ctx, &cluster, &plan).await,

@@ -4,24 +4,33 @@ use std::collections::BTreeMap;
 
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
-use crate::broker_cluster::view::{EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown};
-use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts};
+use crate::broker_cluster::view::{
+    ClaimFact, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
+};
+use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts};
 use crate::labels;
 
 /// Everything that `plan` and `status` need to know.
 ///
 /// # Errors
 /// Where the API server does not answer. An engine that does not answer is no error but an unknown fact.
-pub async fn observe(cluster: &Cluster, client: &Client, engine: &dyn Engine) -> Result<Observed, kube::Error> {
+pub async fn observe(
+    cluster: &Cluster,
+    client: &Client,
+    engine: &dyn Engine,
+    now: &Time,
+) -> Result<Observed, kube::Error> {
     let live = children(cluster, client).await?;
-    let pods: Vec<Pod> = list(cluster, client).await?;
+    let claims = claims(cluster, client).await?;
+    let pods: Vec<Pod> = list(cluster, client, &labels::of_cluster(&cluster.name)).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
@@ -30,18 +39,29 @@ pub async fn observe(cluster: &Cluster, client: &Client, engine: &dyn Engine) ->
     } else {
         EngineView::default()
     };
-    Ok(Observed { live, pods, engine })
+    Ok(Observed { live, claims, pods, engine, now: now.0.as_second() })
+}
+
+/// StatefulSets give claims the labels of their selector only.
+async fn claims(cluster: &Cluster, client: &Client) -> Result<Vec<ClaimFact>, kube::Error> {
+    let selector = labels::selector(&cluster.name, Component::Broker);
+    let selector: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &selector.join(",")).await?;
+    let mut claims: Vec<ClaimFact> = claims.iter().map(ClaimFact::of).collect();
+    claims.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(claims)
 }
 
 async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {
+    let all = &labels::of_cluster(&cluster.name);
     let (service_accounts, config_maps, services, budgets, sets, deployments, autoscalers) = futures::try_join!(
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
     )?;
     Ok(Resources {
         service_accounts,
@@ -54,7 +74,7 @@ async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube:
     })
 }
 
-async fn list<K>(cluster: &Cluster, client: &Client) -> Result<Vec<K>, kube::Error>
+async fn list<K>(cluster: &Cluster, client: &Client, selector: &str) -> Result<Vec<K>, kube::Error>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -62,7 +82,7 @@ where
         + DeserializeOwned,
 {
     let api: Api<K> = Api::namespaced(client.clone(), &cluster.namespace);
-    Ok(api.list(&ListParams::default().labels(&labels::of_cluster(&cluster.name))).await?.items)
+    Ok(api.list(&ListParams::default().labels(selector)).await?.items)
 }
 
 /// All processes of a cluster.
@@ -147,7 +167,16 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
                 message: format!("a broker id of {group} is too large"),
             },
         )?;
+    let identity = |r: &ReplicaFacts, in_sync| Identity { id: r.id, pod: pod_of(&r.address), alive: r.alive, in_sync };
+    let mut identities: Vec<Identity> = g.in_sync.iter().map(|r| identity(r, true)).collect();
+    identities.extend(g.not_in_sync.iter().map(|r| identity(r, false)));
+    identities.sort_by_key(|i| i.id);
     Ok(SyncState {
+        answering: replicas()
+            .filter(|r| facts.brokers.get(&r.address).is_some_and(|b| b.replication.known().is_some()))
+            .map(|r| pod_of(&r.address))
+            .collect(),
+        identities,
         master: g.master_address.as_deref().map(pod_of),
         epoch: i64::from(g.master_epoch),
         // The set keeps dead replicas until the master drops them: they hold what they hold, but nobody can be sure of it now.

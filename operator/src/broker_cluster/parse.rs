@@ -95,6 +95,8 @@ pub struct Brokers {
     pub min_in_sync: i32,
     /// Their volume.
     pub volume: Volume,
+    /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
+    pub give_up_after: Option<i64>,
     /// Their pods.
     pub pods: Pods,
 }
@@ -228,6 +230,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
                 class: spec.brokers.storage.class.clone(),
                 retain,
             },
+            give_up_after: spec.brokers.storage.give_up_after.as_deref().map(|t| quantity::milliseconds(t) / 1000),
             pods: pods(Component::Broker, "brokers", &spec.brokers.role)?,
         },
         proxies: Proxies {

@@ -7,10 +7,12 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
+use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::{Resources, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::view::{Observed, PodFact};
+use crate::broker_cluster::{given_up, identities};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::labels;
 
@@ -22,6 +24,9 @@ pub struct Plan {
     pub resources: Resources,
     /// Writes that bring the API server there.
     pub writes: Vec<Write>,
+    /// Changes of the engine that disturb nobody who serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
     /// The one step that disturbs something that serves.
     pub step: Option<Step>,
     /// What was not done, and why.
@@ -54,6 +59,15 @@ pub enum Step {
         /// Role.
         component: Component,
     },
+    /// Delete the volume claim of a replica whose node is gone, and its pod without waiting for that node: it is made anew elsewhere.
+    GiveUp {
+        /// Pod.
+        pod: String,
+        /// That very pod.
+        uid: String,
+        /// Name and uid of the claim, where it is not yet deleted.
+        claim: Option<(String, String)>,
+    },
 }
 
 /// What is to be done for `cluster` where `observed` was seen.
@@ -69,10 +83,15 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     }
     let writes = writes(&cluster, &declared, observed, &mut holds)?;
     let outdated = outdated(observed);
-    let step = next_step(&cluster, observed, &outdated, &writes, &mut holds);
+    for group in cluster.groups() {
+        holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
+    }
+    let given_up = given_up::next(&cluster, observed, &mut holds);
+    let step = given_up.or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
     Ok(Plan {
         resources: declared,
         writes,
+        calls: identities::stale(&cluster, observed),
         step,
         holds,
         outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),

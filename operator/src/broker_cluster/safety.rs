@@ -109,6 +109,25 @@ pub enum Hold {
         /// Size declared.
         declared: String,
     },
+    /// A replica's node is gone for longer than the spec allows, and it may not be given up.
+    #[error("{pod} is not given up although its node is gone: {why}")]
+    NodeGone {
+        /// Its pod.
+        pod: String,
+        /// Why not.
+        why: String,
+    },
+    /// No copy is left that has every acknowledged message.
+    #[error(
+        "{group} has lost every copy that was in sync, {} came back with empty volumes: nobody is made master in their place; put a volume back, or accept the loss as docs/failure-modes.md says under CopiesLost",
+        pods.join(", ")
+    )]
+    CopiesLost {
+        /// Broker group.
+        group: String,
+        /// Pods that had the copies.
+        pods: Vec<String>,
+    },
     /// An object of a child's name belongs to somebody else.
     #[error("{child} belongs to somebody else: delete or rename it, or rename the cluster")]
     NameTaken {
@@ -129,9 +148,11 @@ impl Hold {
             Self::RouteNotMoved { .. } => Reason::HandingOver,
             Self::Unknown { .. } => Reason::FactsUnknown,
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
-            Self::ReplicasFixed { .. } => Reason::ReplicasFixed,
+            Self::ReplicasFixed { .. } => Reason::ScaleInHeld,
             Self::ControllersFixed { .. } => Reason::ControllersFixed,
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
+            Self::NodeGone { .. } => Reason::NodeGone,
+            Self::CopiesLost { .. } => Reason::CopiesLost,
             Self::NameTaken { .. } => Reason::NameTaken,
         }
     }
@@ -227,11 +248,14 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
 }
 
 fn successor(sync: &SyncState, left: &[String]) -> Option<Consent> {
-    left.iter().find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
+    // The set shrinks to the new master: were it gone already, every message since would wait for it.
+    left.iter()
+        .filter(|to| sync.answering.contains(*to))
+        .find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
 }
 
 fn no_id() -> Unknown {
-    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica has a known broker id".into() }
+    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica answers".into() }
 }
 
 /// Clients learn of masters from name servers: all that answer must agree before a pod goes, and all must answer.

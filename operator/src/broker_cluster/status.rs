@@ -55,7 +55,7 @@ pub fn status(
         condition(type_, status, reason, message, generation, now.clone())
     };
     let conditions = vec![
-        is(ConditionType::Ready, ready(cluster, observed, &counts)),
+        is(ConditionType::Ready, ready(cluster, observed, &counts, outcome)),
         is(ConditionType::Progressing, progressing(cluster, observed, &counts, outcome)),
         is(ConditionType::Degraded, degraded(cluster, observed, &counts, outcome)),
     ];
@@ -63,6 +63,7 @@ pub fn status(
         observed_generation: generation,
         // Not written from here: see `publish`.
         deletions: old.deletions.clone(),
+        metadata_on: old.metadata_on.clone(),
         conditions: keep_transition_times(&old.conditions, conditions),
         version: version(cluster, observed),
         summary: counts.summary(),
@@ -103,6 +104,7 @@ fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
         master: sync.as_ref().ok().and_then(|s| s.master.clone()),
         epoch: sync.as_ref().ok().map(|s| s.epoch),
         replicas,
+        ..GroupStatus::default()
     }
 }
 
@@ -187,7 +189,7 @@ fn unknown(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Option<Ju
 }
 
 /// Can clients send to and receive from every group?
-fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
+fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
     if counts.name_servers.0 == Some(0) {
         return (Truth::False, Reason::NameServersNotReady, "no name server is ready".into());
     }
@@ -205,6 +207,9 @@ fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
                 (Truth::False, Reason::NoMaster, with_trouble("no broker is ready".into(), observed, Component::Broker))
             }
         };
+    }
+    if let Some(lost) = outcome.plan.holds.iter().find(|h| h.reason() == Reason::CopiesLost) {
+        return (Truth::False, Reason::CopiesLost, lost.to_string());
     }
     if !all(counts.groups) {
         return not_serving(cluster, observed);
@@ -256,7 +261,7 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || plan.step.is_some() => {
+        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || !plan.calls.is_empty() || plan.step.is_some() => {
             return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
@@ -265,6 +270,7 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
         let message = match &plan.step {
             Some(Step::Restart { pod, .. }) => format!("restarting {pod}"),
             Some(Step::Elect { group, to, from, .. }) => format!("moving the master of {group} from {from} to {to}"),
+            Some(Step::GiveUp { pod, .. }) => format!("giving up {pod}, its node is gone"),
             None => format!("waiting to restart {}", plan.outdated.join(", ")),
         };
         return (Truth::True, Reason::Rolling, message);
@@ -353,6 +359,11 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
         };
         PlannedChange { action: action.into(), object: w.child().to_string(), why }
     });
+    let calls = plan.calls.iter().map(|c| PlannedChange {
+        action: c.action().into(),
+        object: format!("broker group {}", c.group()),
+        why: Some(c.event().1),
+    });
     let step = plan.step.iter().map(|s| match s {
         Step::Elect { group, to, from, .. } => PlannedChange {
             action: "Elect".into(),
@@ -364,8 +375,13 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             object: format!("Pod/{pod}"),
             why: Some("its template changed".into()),
         },
+        Step::GiveUp { pod, .. } => PlannedChange {
+            action: "GiveUp".into(),
+            object: format!("Pod/{pod}"),
+            why: Some("its node is gone: its volume is deleted too".into()),
+        },
     });
-    writes.chain(step).collect()
+    writes.chain(calls).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

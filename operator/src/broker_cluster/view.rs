@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::names::Component;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +15,39 @@ use crate::labels;
 pub struct Observed {
     /// Children on the API server.
     pub live: Resources,
+    /// Volume claims of brokers, sorted by name.
+    pub claims: Vec<ClaimFact>,
     /// Pods of the cluster, sorted by name.
     pub pods: Vec<PodFact>,
     /// The engine.
     pub engine: EngineView,
+    /// When it was looked at, in seconds of the epoch.
+    pub now: i64,
+}
+
+/// What matters of a volume claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimFact {
+    /// Name.
+    pub name: String,
+    /// This very claim, not a later one of the same name.
+    pub uid: String,
+    /// Whether it is being deleted.
+    #[serde(default)]
+    pub terminating: bool,
+}
+
+impl ClaimFact {
+    /// The facts of a claim.
+    #[must_use]
+    pub fn of(claim: &PersistentVolumeClaim) -> Self {
+        Self {
+            name: claim.name_any(),
+            uid: claim.uid().unwrap_or_default(),
+            terminating: claim.metadata.deletion_timestamp.is_some(),
+        }
+    }
 }
 
 /// What matters of a pod.
@@ -51,6 +80,9 @@ pub struct PodFact {
     /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Since when its node is gone, in seconds of the epoch, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<i64>,
 }
 
 impl PodFact {
@@ -73,8 +105,23 @@ impl PodFact {
             config_maps: volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect(),
             version: label(labels::VERSION),
             trouble: trouble(pod),
+            gone_since: gone_since(pod),
         })
     }
+}
+
+/// A node says nothing of itself here: Gantry has no right to read nodes. But a kubelet that answers ends a pod within its time of grace, and a pod
+/// whose volume is on a node that is no more fits nowhere.
+fn gone_since(pod: &Pod) -> Option<i64> {
+    if let Some(ends) = &pod.metadata.deletion_timestamp {
+        return Some(ends.0.as_second());
+    }
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let message = scheduled.message.as_deref()?.to_lowercase();
+    // `had volume node affinity conflict`, `didn't match PersistentVolume's node affinity`: not a mere lack of room.
+    let volume = message.contains("volume") && message.contains("node affinity");
+    volume.then(|| scheduled.last_transition_time.as_ref().map(|t| t.0.as_second())).flatten()
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>)> {
@@ -157,6 +204,26 @@ pub struct SyncState {
     /// Bytes of the log that a replica lacks, where its master said so.
     #[serde(default)]
     pub behind: BTreeMap<String, i64>,
+    /// Pods that answered when they were asked themselves, just now: the controllers miss one that is gone only after 10 s.
+    #[serde(default)]
+    pub answering: BTreeSet<String>,
+    /// Every id that the controllers know, those of lost volumes among them, in order.
+    #[serde(default)]
+    pub identities: Vec<Identity>,
+}
+
+/// A broker id as the controllers know it. A pod that lost its volume comes back under another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The id.
+    pub id: u64,
+    /// The pod that registered it.
+    pub pod: String,
+    /// Whether the controllers heard of it lately.
+    pub alive: bool,
+    /// Whether it is in the sync state set, alive or not.
+    pub in_sync: bool,
 }
 
 /// Brokers registered on one name server.

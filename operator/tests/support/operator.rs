@@ -25,6 +25,8 @@ struct Sight {
     generation: Option<i64>,
     pods: Vec<PodFact>,
     engine: EngineView,
+    /// The time, where something waits for it.
+    now: Option<u64>,
 }
 
 /// What one pass did.
@@ -54,9 +56,9 @@ impl Pass {
     /// What was to be done and what became of it, for people.
     pub fn summary(&self, object: &BrokerCluster) -> String {
         let conditions = object.status.as_ref().map(|s| &s.conditions);
-        let Plan { writes, step, holds, outdated, .. } = &self.plan;
+        let Plan { writes, calls, step, holds, outdated, .. } = &self.plan;
         format!(
-            "writes {writes:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
+            "writes {writes:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
             self.failure
         )
     }
@@ -67,7 +69,9 @@ impl Operator {
     pub fn pass(&mut self, world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Option<Pass> {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
         let (pods, engine) = world.sight(&cluster);
-        let sight = Sight { version: world.api.version(), generation: object.metadata.generation, pods, engine };
+        let waits = pods.iter().any(|p| p.gone_since.is_some());
+        let now = waits.then_some(world.now);
+        let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
         if self.idle_at.as_ref() == Some(&sight) {
             return None;
         }
@@ -100,6 +104,17 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
             return;
         }
         if let Err(failure) = world.write(write, &pass.cluster.owner.uid) {
+            pass.failure = Some(failure);
+            return;
+        }
+        pass.done += 1;
+    }
+    for call in &pass.plan.calls {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        if let Err(failure) = world.call(call, &pass.cluster) {
             pass.failure = Some(failure);
             return;
         }

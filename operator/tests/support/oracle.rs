@@ -47,7 +47,9 @@ impl Oracle {
             return Ok(None);
         };
         let step = pass.plan.step.clone().filter(|_| {
-            pass.cluster.mode == Mode::Apply && pass.done == pass.plan.writes.len() + 1 && pass.failure.is_none()
+            pass.cluster.mode == Mode::Apply
+                && pass.done == pass.plan.writes.len() + pass.plan.calls.len() + 1
+                && pass.failure.is_none()
         });
         if let Some(step) = step {
             self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
@@ -58,7 +60,9 @@ impl Oracle {
                 }
             }
         }
-        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && pass.failure.is_none() {
+        // A pod that is given up is gone at once, and what only it used may go, too.
+        let gives_up = matches!(pass.plan.step, Some(Step::GiveUp { .. }));
+        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && !gives_up && pass.failure.is_none() {
             judge_writes(world, &pass.cluster)?;
         }
         if pass.killed {
@@ -82,6 +86,9 @@ impl Oracle {
     }
 
     fn judge(&self, before: &Before, cluster: &Cluster, seen: &Observed, step: &Step) -> Result<(), String> {
+        if let Step::GiveUp { pod, .. } = step {
+            return judge_given_up(before, cluster, pod);
+        }
         let Step::Restart { pod, component, .. } = step else { return Ok(()) };
         let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
         match may_restart(cluster, seen, fact) {
@@ -141,13 +148,16 @@ impl Oracle {
 struct Before {
     groups: BTreeMap<String, GroupFacts>,
     addresses: BTreeMap<String, String>,
+    /// Pods whose nodes are gone.
+    lost: BTreeSet<String>,
 }
 
 impl Before {
     fn of(world: &World) -> Self {
         let addresses: BTreeMap<String, String> =
             world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
-        Self { groups: world.group_facts(), addresses }
+        let lost = world.pods.keys().filter(|p| world.is_lost(p)).cloned().collect();
+        Self { groups: world.group_facts(), addresses, lost }
     }
 }
 
@@ -173,6 +183,22 @@ fn judge_copy(before: &Before, cluster: &Cluster, pod: &str, group: &str) -> Res
     }
     if alive.contains(address) && left < usize::try_from(cluster.brokers.min_in_sync).unwrap_or(0) {
         return Err(format!("only {left} copies in sync would be left"));
+    }
+    Ok(())
+}
+
+/// A replica is given up only where its node is gone, and all others of its group are alive and in sync.
+fn judge_given_up(before: &Before, cluster: &Cluster, pod: &str) -> Result<(), String> {
+    let facts = before.groups.get(group_of(pod)).ok_or("the controllers do not know its group")?;
+    let address = before.addresses.get(pod).ok_or("it has no address")?;
+    let others: BTreeSet<&String> =
+        facts.in_sync.iter().filter(|r| r.alive && r.address != *address).map(|r| &r.address).collect();
+    let wanted = usize::try_from(cluster.brokers.replicas - 1).unwrap_or(0);
+    if !before.lost.contains(pod) {
+        return Err("its node is not gone".into());
+    }
+    if others.len() < wanted.max(1) {
+        return Err(format!("only {} other copies are in sync", others.len()));
     }
     Ok(())
 }

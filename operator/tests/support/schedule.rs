@@ -71,7 +71,7 @@ impl Schedule {
         let replicas = *dice.one(&[1, 2, 3, 3]).unwrap();
         let controllers = *dice.one(&[1, 3]).unwrap();
         let spec = json!({
-            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas},
+            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas, "storage": {"giveUpAfter": "5m"}},
             "nameServers": {"replicas": 1 + dice.below(2)},
             "controllers": {"replicas": controllers},
             "proxies": {"replicas": 1 + dice.below(2)},
@@ -139,7 +139,12 @@ impl Schedule {
         for write in pass.plan.writes.iter().take(pass.done) {
             self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
         }
-        if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.done > pass.plan.writes.len()) {
+        for call in pass.plan.calls.iter().take(pass.done.saturating_sub(pass.plan.writes.len())) {
+            self.note(format!("call {call:?}"));
+        }
+        if let Some(step) =
+            pass.plan.step.as_ref().filter(|_| pass.done > pass.plan.writes.len() + pass.plan.calls.len())
+        {
             self.note(format!("step {step:?}"));
         }
         if pass.killed {
@@ -195,6 +200,13 @@ impl Schedule {
         }
         for set in self.world.api.of_kind(ChildKind::StatefulSet) {
             let (name, current) = (&set["metadata"]["name"], &set["status"]["updateRevision"]);
+            if let Some(facts) = self.world.group_facts().get(name.as_str().unwrap_or_default()) {
+                let mut ids: Vec<_> = facts.in_sync.iter().chain(&facts.not_in_sync).map(|r| &r.address).collect();
+                ids.sort();
+                if ids.windows(2).any(|two| two[0] == two[1]) {
+                    return Err(format!("the controllers know one replica of {name} under two ids: {ids:?}"));
+                }
+            }
             let old = self.world.pods.values().find(|p| *name == p.owner.1.as_str() && *current != p.revision.as_str());
             if let Some(old) = old {
                 return Err(format!("{} runs an old template", old.name));
@@ -207,6 +219,7 @@ impl Schedule {
         self.note(format!("mend {mend:?}"));
         match mend {
             Mend::Resume(address) => self.world.engine.world(|w| w.resume(address)),
+            Mend::Join(address) if self.is_on_lost_node(address) => {}
             Mend::Join(address) => {
                 self.world.cut_off.remove(address);
                 self.world.engine.world(|w| w.join(address));
@@ -216,6 +229,13 @@ impl Schedule {
                 self.world.unstartable.remove(set);
             }
         }
+    }
+
+    fn is_on_lost_node(&self, address: &str) -> bool {
+        self.world
+            .pods
+            .values()
+            .any(|p| self.world.is_lost(&p.name) && self.world.address(p).as_deref() == Some(address))
     }
 
     fn mend_all(&mut self) {
@@ -229,7 +249,7 @@ impl Schedule {
             self.world.pods.values().map(|p| (p.name.clone(), self.world.address(p))).collect();
         let pod = self.dice.one(&pods).cloned();
         let until = self.world.now + 1 + self.dice.below(60);
-        match (self.dice.below(12), pod) {
+        match (self.dice.below(13), pod) {
             (0, Some((pod, _))) => {
                 self.note(format!("somebody deletes Pod/{pod}"));
                 self.world.delete_pod(&pod);
@@ -267,8 +287,30 @@ impl Schedule {
                 self.world.unstartable.insert(set.clone());
                 self.mends.entry(until).or_default().push(Mend::Startable(set));
             }
+            (10, Some((pod, Some(address)))) => self.lose_node(&pod, &address),
             _ => self.edit_spec(),
         }
+    }
+
+    /// For good, and only one: two of a group would be too many for any operator.
+    fn lose_node(&mut self, pod: &str, address: &str) {
+        let broker = self.world.pods[pod].component == Component::Broker;
+        let first = !self.world.claims.keys().any(|p| self.world.is_lost(p));
+        if broker && first && self.has_other_copy(pod, address) {
+            self.note(format!("the node of {pod} is gone for good"));
+            self.world.lose_node(pod);
+        }
+    }
+
+    /// Is another copy that has everything that was acknowledged on a node that is there?
+    fn has_other_copy(&self, pod: &str, address: &str) -> bool {
+        let group = self.world.pods[pod].owner.1.clone();
+        let Some(facts) = self.world.group_facts().remove(&group) else { return false };
+        let there = |a: &String| {
+            let of = self.world.pods.values().find(|p| self.world.address(p).as_ref() == Some(a));
+            of.is_some_and(|p| !self.world.is_lost(&p.name))
+        };
+        facts.in_sync.iter().any(|r| r.address != address && there(&r.address))
     }
 
     /// Only where another copy has everything that was acknowledged: no operator brings back what nobody has.
@@ -276,9 +318,7 @@ impl Schedule {
         if self.world.pods[pod].component != Component::Broker {
             return;
         }
-        let group = self.world.pods[pod].owner.1.clone();
-        let Some(facts) = self.world.group_facts().remove(&group) else { return };
-        if facts.in_sync.iter().filter(|r| r.address != address).count() >= 1 {
+        if self.has_other_copy(pod, address) && !self.world.is_lost(pod) {
             self.note(format!("{pod} loses its volume"));
             self.world.engine.world(|w| w.lose_disk(address));
         }

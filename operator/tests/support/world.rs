@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
+use gantry::broker_cluster::call::Call;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
 use gantry::broker_cluster::plan::Step;
 use gantry::broker_cluster::resources::Resources;
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
 use gantry::engine::fake::FakeEngine;
 use gantry::engine::fake::World as Engine;
@@ -52,6 +53,18 @@ pub struct Pod {
     failing_since: Option<u64>,
     /// It was told to go.
     pub terminating: bool,
+    /// Since when its node is gone as far as the API server can tell.
+    gone_since: Option<u64>,
+}
+
+/// A volume claim of a pod.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    uid: String,
+    /// It goes as soon as no pod uses it.
+    terminating: bool,
+    /// Its volume is on a node that is gone for good.
+    lost: bool,
 }
 
 /// Everything but the operator.
@@ -64,6 +77,8 @@ pub struct World {
     pub engine: FakeEngine,
     /// Pods by name.
     pub pods: BTreeMap<String, Pod>,
+    /// Volume claims by the name of their pod.
+    pub claims: BTreeMap<String, Claim>,
     /// Does the operator reach the engine?
     pub engine_answers: bool,
     /// Addresses on nodes that nobody reaches.
@@ -114,6 +129,7 @@ impl World {
             api: Api::default(),
             engine: FakeEngine::new(engine),
             pods: BTreeMap::new(),
+            claims: BTreeMap::new(),
             engine_answers: true,
             cut_off: BTreeSet::new(),
             unstartable: BTreeSet::new(),
@@ -218,8 +234,13 @@ impl World {
             ready: false,
             failing_since: None,
             terminating: false,
+            gone_since: None,
             name,
         };
+        if pod.component == Component::Broker {
+            let uid = format!("uid-of-claim-{}", self.uids);
+            self.claims.entry(pod.name.clone()).or_insert(Claim { uid, terminating: false, lost: false });
+        }
         if let Some(address) = self.address(&pod) {
             let member = self.is_configured(&pod, &address);
             self.engine.world(|w| match pod.component {
@@ -241,19 +262,91 @@ impl World {
 
     /// Tells a pod to go.
     pub fn delete_pod(&mut self, name: &str) {
+        let lost = self.is_lost(name);
         let Some(pod) = self.pods.get_mut(name).filter(|p| !p.terminating) else { return };
         pod.terminating = true;
+        if lost {
+            // Nobody there hears of it.
+            return;
+        }
         let pod = pod.clone();
         if let Some(address) = self.address(&pod) {
             self.engine.world(|w| w.stop(&address));
         }
     }
 
+    /// The node of a pod is gone for good, with the volume.
+    pub fn lose_node(&mut self, pod: &str) {
+        if let Some(claim) = self.claims.get_mut(pod) {
+            claim.lost = true;
+        }
+        if let Some(address) = self.pods.get(pod).and_then(|p| self.address(p)) {
+            self.cut_off.insert(address.clone());
+            self.engine.world(|w| w.cut_off(&address));
+        }
+    }
+
+    /// Is the volume of this pod on a node that is gone?
+    pub fn is_lost(&self, pod: &str) -> bool {
+        self.claims.get(pod).is_some_and(|c| c.lost)
+    }
+
+    /// A claim goes when its pod is gone, and the volume with it; a pod that waits gets a new one.
+    fn run_claims(&mut self) {
+        let gone: Vec<String> = self
+            .claims
+            .iter()
+            .filter(|(pod, c)| c.terminating && !self.is_used(pod))
+            .map(|(pod, _)| pod.clone())
+            .collect();
+        for pod in gone {
+            self.claims.remove(&pod);
+            if let Some(waiting) = self.pods.get(&pod).cloned() {
+                self.uids += 1;
+                let uid = format!("uid-of-claim-{}", self.uids);
+                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false });
+                if let Some(address) = self.address(&waiting) {
+                    self.cut_off.remove(&address);
+                    self.engine.world(|w| {
+                        w.join(&address);
+                        w.lose_disk(&address);
+                    });
+                }
+            }
+        }
+    }
+
+    /// A pod that was never started holds no volume.
+    fn is_used(&self, pod: &str) -> bool {
+        self.pods.get(pod).is_some_and(|p| p.started.is_some())
+    }
+
+    /// What becomes of pods on nodes that are gone: the node's controller evicts them, and nothing ends them. Those made anew fit nowhere.
+    fn run_lost_nodes(&mut self) {
+        let lost: Vec<String> = self.pods.keys().filter(|p| self.is_lost(p)).cloned().collect();
+        for name in lost {
+            let now = self.now;
+            if let Some(pod) = self.pods.get_mut(&name) {
+                if pod.started.is_some() && !pod.ready && !pod.terminating {
+                    pod.terminating = true;
+                }
+                if pod.terminating || pod.started.is_none() {
+                    pod.gone_since.get_or_insert(now);
+                }
+            }
+        }
+    }
+
     fn run_kubelets(&mut self) {
+        self.run_claims();
+        self.run_lost_nodes();
         let names: Vec<String> = self.pods.keys().cloned().collect();
         for name in names {
             let pod = self.pods[&name].clone();
             let address = self.address(&pod);
+            if self.is_lost(&name) {
+                continue;
+            }
             let running = address.as_ref().map_or(pod.started.is_some(), |a| self.engine.world(|w| w.is_running(a)));
             if pod.terminating {
                 if !running || address.is_none() {
@@ -390,7 +483,13 @@ impl World {
             self.listed = (self.api.version(), self.api.list(&self.name));
         }
         let (pods, engine) = self.sight(cluster);
-        Observed { live: self.listed.1.clone(), pods, engine }
+        let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
+            name: format!("data-{pod}"),
+            uid: c.uid.clone(),
+            terminating: c.terminating,
+        });
+        let claims = claims.collect();
+        Observed { live: self.listed.1.clone(), claims, pods, engine, now: i64::try_from(self.now).unwrap() }
     }
 
     /// Does what apply.rs does with a write.
@@ -417,6 +516,26 @@ impl World {
         Ok(())
     }
 
+    fn delete_claim(&mut self, pod: &str, uid: &str) {
+        if let Some(claim) = self.claims.get_mut(pod).filter(|c| c.uid == uid) {
+            claim.terminating = true;
+        }
+    }
+
+    /// Does what apply.rs does with a change of the engine.
+    pub fn call(&mut self, call: &Call, cluster: &Cluster) -> Result<(), (Reason, String)> {
+        if !self.engine_answers {
+            return Err((Reason::EngineUnreachable, "the engine can't be reached".into()));
+        }
+        let id = ClusterId::new(NAMESPACE, &self.name);
+        let outcome = self.engine.execute(&id, &call.write(cluster)).now_or_never().expect("the model answers at once");
+        let failed = outcome.map(|o| o.failed.into_values().next());
+        match failed {
+            Ok(None) => Ok(()),
+            Ok(Some(e)) | Err(e) => Err((Reason::from_name(e.reason()), e.to_string())),
+        }
+    }
+
     /// Does what apply.rs does with a step.
     pub fn take(&mut self, step: &Step, cluster: &Cluster) -> Result<(), (Reason, String)> {
         match step {
@@ -439,6 +558,15 @@ impl World {
                 }
                 Ok(())
             }
+            Step::GiveUp { pod, uid, claim } => {
+                if let Some((_, uid)) = claim {
+                    self.delete_claim(pod, uid);
+                }
+                if self.pods.get(pod).is_some_and(|p| p.uid == *uid) {
+                    self.pods.remove(pod);
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -458,6 +586,7 @@ impl Pod {
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
             trouble: None,
+            gone_since: self.gone_since.map(|t| i64::try_from(t).unwrap()),
         }
     }
 }

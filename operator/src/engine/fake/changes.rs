@@ -110,6 +110,10 @@ impl World {
             group.replicas.remove(&id);
             group.in_sync.remove(&id);
             group.master = group.master.filter(|master| *master != id);
+            if group.in_sync.is_empty() {
+                // The engine forgets the set itself, and makes the next that registers master, whatever it lacks.
+                (group.epoch, group.master) = (0, None);
+            }
         }
         Ok(())
     }
