@@ -152,6 +152,13 @@ impl GroupPhase {
         *self == Self::Open
     }
 
+    /// The phase of this name; what is none is Open.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        let all = [Self::Open, Self::Opening, Self::Draining, Self::Removing];
+        all.into_iter().find(|p| p.as_str() == name).unwrap_or_default()
+    }
+
     /// As it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -13,7 +13,7 @@ use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::{Plan, Step};
 use crate::broker_cluster::resources::Resources;
-use crate::child::{ChildRef, Write};
+use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
 use crate::engine::{ClusterId, EngineWrite};
 use crate::error::Error;
@@ -27,6 +27,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for w in &plan.writes {
         ctx.leadership.check()?;
         write(ctx, cluster, w).await?;
+    }
+    for claim in &plan.claims {
+        ctx.leadership.check()?;
+        delete::<PersistentVolumeClaim>(ctx, cluster, &claim.name, &claim.uid, None).await?;
     }
     for c in &plan.calls {
         ctx.leadership.check()?;
@@ -228,6 +232,10 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
                     format!("Update {child}"),
                     format!("changed {child}: {}", short(differences)),
                 ));
+            }
+            Write::Delete { child, .. } if child.kind == ChildKind::StatefulSet => {
+                let note = format!("removed broker group {}: it held no message for anybody", child.name);
+                events.push((Reason::GroupRemoved, format!("Delete {child}"), note));
             }
             Write::Delete { child, .. } => {
                 events.push((Reason::Deleted, format!("Delete {child}"), format!("deleted {child}")))

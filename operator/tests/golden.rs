@@ -54,7 +54,7 @@ struct Seen {
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
-    now: i64,
+    now: Option<i64>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
 }
@@ -88,8 +88,8 @@ goldens! {
     a_roll_waits_until_every_name_server_lists_the_master,
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
-    a_group_that_is_declared_away_stays,
-    fewer_replicas_are_not_taken,
+    a_group_that_is_declared_away_is_closed_first,
+    fewer_replicas_go_one_at_a_time,
     another_number_of_controllers_is_not_taken,
     another_volume_size_is_not_taken,
     a_name_that_is_taken_is_left_alone,
@@ -107,6 +107,24 @@ goldens! {
     a_cluster_with_too_few_in_sync_is_not_ready,
     a_pod_that_cannot_start_is_named_with_its_trouble,
     a_write_that_failed_is_reported,
+    a_group_that_goes_waits_for_its_consumers,
+    a_group_that_goes_stays_while_nobody_can_say_what_it_holds,
+    a_group_that_was_empty_for_a_minute_is_fenced,
+    a_group_that_is_empty_and_fenced_is_stopped,
+    a_group_that_holds_delayed_messages_only_stays,
+    a_consumer_group_that_does_not_read_on_is_named,
+    a_group_that_is_called_back_is_checked_before_it_opens,
+    a_group_that_stopped_is_forgotten_before_its_objects_go,
+    a_group_that_stopped_waits_until_the_controllers_miss_it,
+    a_group_that_keeps_its_volumes_keeps_its_ids,
+    a_new_group_is_closed_and_gets_offsets_first,
+    a_new_group_waits_for_topics_and_consumer_groups,
+    a_new_group_waits_until_its_replicas_have_the_offsets,
+    a_new_group_that_has_everything_opens,
+    a_replica_that_is_declared_away_goes_when_the_others_are_in_sync,
+    a_master_that_is_declared_away_hands_over_first,
+    a_replica_that_is_declared_away_stays_while_another_is_not_in_sync,
+    a_replica_that_is_gone_takes_its_volume_along_where_volumes_are_not_kept,
     a_replica_that_lost_its_volume_is_forgotten_under_its_old_id,
     a_group_that_lost_every_copy_says_what_to_do,
     a_replica_whose_node_is_gone_is_given_up_after_the_stated_time,
@@ -185,7 +203,10 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
         world.run_controllers();
     }
     let mut observed = world.observe(cluster);
-    observed.now = situation.world.now;
+    if let Some(now) = situation.world.now {
+        observed.now = now;
+    }
+    observed = observed.remembering(&situation.world.old.clone().unwrap_or_default());
     patched(observed, &situation.world)
 }
 

@@ -35,7 +35,7 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
 fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &PodFact) -> Result<(), Hold> {
     let group = &pod.set;
     let held = |why: String| Err(Hold::NodeGone { pod: pod.name.clone(), why });
-    let replicas = cluster.brokers.replicas;
+    let replicas = cluster.replicas_of(group);
     if replicas == 1 {
         return held(format!("it is the only copy of {group}"));
     }
@@ -49,6 +49,9 @@ fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &
     let others: Vec<String> = (0..replicas).map(|i| format!("{group}-{i}")).filter(|p| *p != pod.name).collect();
     if let Some(behind) = others.iter().find(|p| !sync.in_sync.contains(*p)) {
         return held(format!("{behind} of the same group is not in sync"));
+    }
+    if let Some(silent) = others.iter().find(|p| !sync.answering.contains(*p)) {
+        return held(format!("{silent} of the same group does not answer"));
     }
     if i32::try_from(others.len()).unwrap_or(0) < cluster.brokers.min_in_sync {
         return held(format!("{group} would have fewer than {} copies in sync", cluster.brokers.min_in_sync));

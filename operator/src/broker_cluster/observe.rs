@@ -10,10 +10,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::broker_cluster::call::{FENCE, PERMISSION};
+use crate::broker_cluster::extent::existing;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
+use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
-    ClaimFact, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
+    ClaimFact, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown, Writes,
 };
 use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts};
 use crate::labels;
@@ -34,12 +37,20 @@ pub async fn observe(
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
     // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
+    let cluster = &existing(cluster, &live);
     let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
-        view(cluster, &engine.observe(&addresses(cluster)).await)
+        let facts = engine.observe(&addresses(cluster)).await;
+        let mut view = view(cluster, &facts);
+        // What nobody could look at in time is not known.
+        let look = transition::look(cluster, engine, &facts, &mut view);
+        if tokio::time::timeout(transition::TIME_LIMIT, look).await.is_err() {
+            tracing::warn!(cluster = %cluster.name, "to look at a broker group that is on its way took too long");
+        }
+        view
     } else {
         EngineView::default()
     };
-    Ok(Observed { live, claims, pods, engine, now: now.0.as_second() })
+    Ok(Observed { live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
 }
 
 /// StatefulSets give claims the labels of their selector only.
@@ -102,7 +113,7 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
     let groups = cluster.groups();
     EngineView {
         controller_leader: leader(facts),
-        groups: groups.iter().map(|g| (g.clone(), GroupView { sync: sync(facts, g) })).collect(),
+        groups: groups.iter().map(|g| (g.clone(), group(cluster, facts, g))).collect(),
         routes: facts
             .name_servers
             .iter()
@@ -111,12 +122,32 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
     }
 }
 
+fn group(cluster: &Cluster, facts: &EngineFacts, group: &str) -> GroupView {
+    let addresses = cluster.broker_addresses(group);
+    let config = |address: &String| Some((pod_of(address), writes(facts.brokers.get(address)?.config.known()?)));
+    GroupView {
+        sync: sync(facts, group),
+        writes: addresses.iter().filter_map(config).collect(),
+        left: None,
+        lacks: None,
+    }
+}
+
+/// The engine's defaults where a key is not there.
+fn writes(config: &BTreeMap<String, String>) -> Writes {
+    let number = |key: &str| config.get(key).and_then(|v| v.parse::<i64>().ok());
+    Writes {
+        permission: number(PERMISSION).and_then(|p| u32::try_from(p).ok()).unwrap_or(6),
+        fenced: number(FENCE).is_some_and(|until| until > 0),
+    }
+}
+
 /// The pod whose `host:port` this is: the first label of its DNS name.
-fn pod_of(address: &str) -> String {
+pub(super) fn pod_of(address: &str) -> String {
     address.split(['.', ':']).next().unwrap_or(address).to_owned()
 }
 
-fn unknown(error: &EngineError) -> Unknown {
+pub(super) fn unknown(error: &EngineError) -> Unknown {
     Unknown { reason: error.reason().into(), message: error.to_string() }
 }
 

@@ -7,6 +7,7 @@ use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimP
 use gantry_crds::names::{self, Component};
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::role::Role;
+use gantry_crds::status::GroupPhase;
 use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -91,6 +92,8 @@ pub struct Brokers {
     pub groups: i32,
     /// Replicas of each.
     pub replicas: i32,
+    /// Where groups are otherwise than declared, on their way in or out. Empty as parsed.
+    pub extent: Extent,
     /// Replicas that must hold a message before it is acknowledged.
     pub min_in_sync: i32,
     /// Their volume.
@@ -99,6 +102,15 @@ pub struct Brokers {
     pub give_up_after: Option<i64>,
     /// Their pods.
     pub pods: Pods,
+}
+
+/// Broker groups that are not, or not yet, as declared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extent {
+    /// Replicas of groups that have another number than declared.
+    pub sizes: BTreeMap<String, i32>,
+    /// Phases of groups that are not open.
+    pub phases: BTreeMap<String, GroupPhase>,
 }
 
 /// Proxies, parsed.
@@ -224,6 +236,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         brokers: Brokers {
             groups: spec.brokers.groups,
             replicas: spec.brokers.replicas,
+            extent: Extent::default(),
             min_in_sync: spec.brokers.min_in_sync_replicas.unwrap_or(if spec.brokers.replicas >= 3 { 2 } else { 1 }),
             volume: Volume {
                 size: spec.brokers.storage.size.clone(),
@@ -339,7 +352,25 @@ impl Cluster {
     /// `host:port` of every replica of a broker group, in order.
     #[must_use]
     pub fn broker_addresses(&self, group: &str) -> Vec<String> {
-        (0..self.brokers.replicas).map(|i| self.broker_address(group, i)).collect()
+        (0..self.replicas_of(group)).map(|i| self.broker_address(group, i)).collect()
+    }
+
+    /// Replicas of a broker group.
+    #[must_use]
+    pub fn replicas_of(&self, group: &str) -> i32 {
+        self.brokers.extent.sizes.get(group).copied().unwrap_or(self.brokers.replicas)
+    }
+
+    /// Pods of a broker group, in order.
+    #[must_use]
+    pub fn pods_of(&self, group: &str) -> Vec<String> {
+        (0..self.replicas_of(group)).map(|i| format!("{group}-{i}")).collect()
+    }
+
+    /// Whether a broker group takes messages, or is on its way in or out.
+    #[must_use]
+    pub fn phase_of(&self, group: &str) -> GroupPhase {
+        self.brokers.extent.phases.get(group).copied().unwrap_or_default()
     }
 
     /// `host:port` of one broker replica.
@@ -347,6 +378,13 @@ impl Cluster {
     pub fn broker_address(&self, group: &str, ordinal: i32) -> String {
         let host = names::pod_host(group, ordinal, &self.component(Component::Broker), &self.namespace, &self.domain);
         format!("{host}:{}", names::BROKER_PORT)
+    }
+
+    /// `host:port` of the broker in a pod.
+    #[must_use]
+    pub fn address_of_broker(&self, pod: &str) -> String {
+        let host = names::service_host(&self.component(Component::Broker), &self.namespace, &self.domain);
+        format!("{pod}.{host}:{}", names::BROKER_PORT)
     }
 
     /// Names of the declared broker groups, in order.

@@ -1,8 +1,9 @@
 //! What is to be done: the whole desired set, at most one disruptive step, and the holds. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_crds::names::Component;
+use gantry_crds::names::{self, Component};
+use gantry_crds::status::GroupPhase;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
@@ -11,7 +12,8 @@ use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::{Resources, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
-use crate::broker_cluster::view::{Observed, PodFact};
+use crate::broker_cluster::scale::{self, Gone};
+use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 use crate::broker_cluster::{given_up, identities};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::labels;
@@ -27,12 +29,18 @@ pub struct Plan {
     /// Changes of the engine that disturb nobody who serves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
+    /// Volume claims of replicas that were declared away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<ClaimFact>,
     /// The one step that disturbs something that serves.
     pub step: Option<Step>,
     /// What was not done, and why.
     pub holds: Vec<Hold>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
+    /// Broker groups that do not take messages, on their way in or out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, GroupPhase>,
 }
 
 /// A step that disturbs something that serves. One at a time in a cluster.
@@ -76,61 +84,93 @@ pub enum Step {
 /// Where a child can't be written as JSON, which would be a defect.
 pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::Error> {
     let mut holds = Vec::new();
-    let cluster = fit(cluster, observed, &mut holds);
-    let mut declared = resources(&cluster);
-    for set in &mut declared.stateful_sets {
-        keep_claims(set, observed, &mut holds);
-    }
-    let writes = writes(&cluster, &declared, observed, &mut holds)?;
+    let mut cluster = scale::phases(cluster, observed, &mut holds);
+    let gone = scale::gone(&cluster, observed, &mut holds);
+    let removed = match &gone {
+        Some(Gone::Delete(group)) => Some(group.as_str()),
+        Some(Gone::Forget(_)) | None => None,
+    };
+    let (mut resources, mut writes) = wanted(&cluster, observed, removed, &mut holds)?;
     let outdated = outdated(observed);
     for group in cluster.groups() {
         holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
     }
-    let given_up = given_up::next(&cluster, observed, &mut holds);
-    let step = given_up.or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
+    let mut step = given_up::next(&cluster, observed, &mut holds)
+        .or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
+    // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
+    let busy = step.is_some() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
+    if !busy {
+        match scale::shrink(&cluster, observed, &mut holds) {
+            Some(Ok(group)) => {
+                let replicas = cluster.replicas_of(&group) - 1;
+                cluster.brokers.extent.sizes.insert(group, replicas);
+                (resources, writes) = wanted(&cluster, observed, removed, &mut Vec::new())?;
+            }
+            Some(Err(election)) => step = Some(election),
+            None => {}
+        }
+    }
+    let mut calls = identities::stale(&cluster, observed);
+    calls.extend(scale::writes(&cluster, observed));
+    calls.extend(scale::offsets(&cluster, observed));
+    if let Some(Gone::Forget(call)) = gone {
+        calls.push(call);
+    }
     Ok(Plan {
-        resources: declared,
+        resources,
         writes,
-        calls: identities::stale(&cluster, observed),
+        calls,
+        claims: surplus_claims(&cluster, observed),
         step,
         holds,
         outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
+        phases: cluster.brokers.extent.phases,
     })
 }
 
-/// The cluster as far as what exists allows: counts that can't shrink yet stay as they are, with a hold that says so.
-#[must_use]
-pub fn fit(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Cluster {
-    let mut fitted = cluster.clone();
-    let replicas = |name: &str| {
-        let set = observed.live.stateful_sets.iter().find(|s| s.name_any() == name)?;
-        let declared = set.annotations().get(labels::REPLICAS).and_then(|n| n.parse().ok());
-        declared.or(set.spec.as_ref()?.replicas)
+/// Every child as it should be, and the writes that bring the API server there. `removed`: the group whose objects go.
+fn wanted(
+    cluster: &Cluster,
+    observed: &Observed,
+    removed: Option<&str>,
+    holds: &mut Vec<Hold>,
+) -> Result<(Resources, Vec<Write>), serde_json::Error> {
+    let mut declared = resources(cluster);
+    if let Some(group) = removed {
+        let of_group = |labels: &BTreeMap<String, String>| labels.get(labels::GROUP).is_some_and(|g| g == group);
+        let config = declared.stateful_sets.iter().find(|s| s.name_any() == group).map(broker_config);
+        declared.config_maps.retain(|m| Some(m.name_any()) != config);
+        declared.stateful_sets.retain(|s| !of_group(s.labels()));
+        declared.pod_disruption_budgets.retain(|b| !of_group(b.labels()));
+    }
+    for set in &mut declared.stateful_sets {
+        keep_claims(set, observed, holds);
+    }
+    let writes = writes(cluster, &declared, observed, removed, holds)?;
+    Ok((declared, writes))
+}
+
+/// Name of the ConfigMap that a StatefulSet's pods mount.
+fn broker_config(set: &StatefulSet) -> String {
+    let volumes = set.spec.iter().filter_map(|s| s.template.spec.as_ref()?.volumes.as_ref()).flatten();
+    volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).next().unwrap_or_default()
+}
+
+/// Volumes of replicas that were declared away, where volumes are not to be kept.
+fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
+    if cluster.brokers.volume.retain {
+        return Vec::new();
+    }
+    let groups = cluster.groups();
+    let is_surplus = |claim: &&ClaimFact| {
+        let pod = claim.name.strip_prefix(names::CLAIM_PREFIX).unwrap_or_default();
+        let Some((group, ordinal)) = pod.rsplit_once('-') else { return false };
+        let most = cluster.replicas_of(group).max(cluster.brokers.replicas);
+        let beyond = ordinal.parse::<i32>().is_ok_and(|n| n >= most);
+        let used = observed.pods.iter().any(|p| p.name == pod);
+        beyond && !used && !claim.terminating && groups.iter().any(|g| g == group)
     };
-    if let Some(live) =
-        replicas(&cluster.component(Component::Controller)).filter(|n| *n != cluster.controllers.replicas)
-    {
-        holds.push(Hold::ControllersFixed { live, declared: cluster.controllers.replicas });
-        fitted.controllers.replicas = live;
-    }
-    while observed
-        .live
-        .stateful_sets
-        .iter()
-        .any(|s| s.name_any() == gantry_crds::names::broker_group(&cluster.name, fitted.brokers.groups))
-    {
-        fitted.brokers.groups += 1;
-    }
-    for group in fitted.groups().split_off(usize::try_from(cluster.brokers.groups).unwrap_or(0)) {
-        holds.push(Hold::ScaleIn { group, groups: fitted.brokers.groups });
-    }
-    for group in fitted.groups() {
-        if let Some(live) = replicas(&group).filter(|n| *n > cluster.brokers.replicas) {
-            holds.push(Hold::ReplicasFixed { set: group, live, declared: cluster.brokers.replicas });
-            fitted.brokers.replicas = fitted.brokers.replicas.max(live);
-        }
-    }
-    fitted
+    observed.claims.iter().filter(is_surplus).cloned().collect()
 }
 
 /// Claim templates can't be changed in a StatefulSet: the live ones stay, and another declared size is held.
@@ -165,6 +205,7 @@ fn writes(
     cluster: &Cluster,
     declared: &Resources,
     observed: &Observed,
+    removed: Option<&str>,
     holds: &mut Vec<Hold>,
 ) -> Result<Vec<Write>, serde_json::Error> {
     let Resources {
@@ -194,8 +235,10 @@ fn writes(
         holds,
         |_| true,
     )?);
-    // A StatefulSet that is not declared would be a broker group with messages: `fit` keeps those declared, so none is ever pruned.
-    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |_| false)?);
+    // A StatefulSet that is not declared would be a broker group with messages: all that there are stay declared until they are empty.
+    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |s| {
+        removed == Some(&s.name_any())
+    })?);
     add(of_kind(cluster, ChildKind::Deployment, deployments, &live.deployments, holds, |_| true)?);
     add(of_kind(
         cluster,
@@ -243,7 +286,8 @@ fn outdated(observed: &Observed) -> Vec<&PodFact> {
         .collect();
     pods.sort_by_key(|p| {
         let leads = observed.engine.sync(&p.set).is_ok_and(|s| s.master.as_deref() == Some(&p.name));
-        (p.component, leads, p.name.clone())
+        // One that does not serve first: it is disturbed by nothing, and no other goes before it is back.
+        (p.component, leads, p.ready, p.name.clone())
     });
     pods
 }
@@ -256,12 +300,7 @@ fn next_step(
     holds: &mut Vec<Hold>,
 ) -> Option<Step> {
     // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
-    let sets_change = writes.iter().any(|w| matches!(w.child(), ChildRef { kind: ChildKind::StatefulSet, .. }));
-    let status_lags = observed.live.stateful_sets.iter().any(|s| {
-        s.status.as_ref().and_then(|st| st.observed_generation) != s.metadata.generation
-            && s.metadata.generation.is_some()
-    });
-    if sets_change || status_lags {
+    if sets_change(writes) || status_lags(observed) {
         return None;
     }
     let first = outdated.first()?.component;
@@ -284,6 +323,17 @@ fn next_step(
     None
 }
 
+fn sets_change(writes: &[Write]) -> bool {
+    writes.iter().any(|w| matches!(w.child(), ChildRef { kind: ChildKind::StatefulSet, .. }))
+}
+
+fn status_lags(observed: &Observed) -> bool {
+    observed.live.stateful_sets.iter().any(|s| {
+        s.status.as_ref().and_then(|st| st.observed_generation) != s.metadata.generation
+            && s.metadata.generation.is_some()
+    })
+}
+
 /// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
 /// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
 /// to one that does not serve itself.
@@ -295,7 +345,10 @@ fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact],
         (Component::NameServer, cluster.component(Component::NameServer), cluster.name_servers.replicas),
         (Component::Controller, cluster.component(Component::Controller), cluster.controllers.replicas),
     ];
-    sets.extend(cluster.groups().into_iter().map(|g| (Component::Broker, g, cluster.brokers.replicas)));
+    sets.extend(cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (Component::Broker, g, replicas)
+    }));
     let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
     let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
     sets.into_iter()

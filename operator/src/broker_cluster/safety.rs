@@ -69,25 +69,29 @@ pub enum Hold {
         /// Why it is not known.
         unknown: Unknown,
     },
-    /// A broker group is declared away.
-    #[error(
-        "broker group {group} stays: groups are not removed while they may hold messages; write brokers.groups: {groups}"
-    )]
+    /// A broker group or replica is declared away, and can't go now.
+    #[error("{what} is declared away and stays for now: {why}")]
     ScaleIn {
+        /// The group or pod.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A broker group that is to go is still needed.
+    #[error("broker group {group} takes no messages and is about to go: {why}")]
+    Draining {
         /// The group.
         group: String,
-        /// As many as there are.
-        groups: i32,
+        /// Why.
+        why: String,
     },
-    /// Fewer replicas are declared than there are.
-    #[error("{set} keeps {live} replicas: fewer ({declared}) are not taken while they may hold messages; write {live}")]
-    ReplicasFixed {
-        /// StatefulSet.
-        set: String,
-        /// Replicas there are.
-        live: i32,
-        /// Replicas declared.
-        declared: i32,
+    /// A new broker group is not yet opened.
+    #[error("broker group {group} takes no messages yet: {why}")]
+    Opening {
+        /// The group.
+        group: String,
+        /// Why.
+        why: String,
     },
     /// Another number of controllers follows from the spec than there is.
     #[error(
@@ -148,7 +152,8 @@ impl Hold {
             Self::RouteNotMoved { .. } => Reason::HandingOver,
             Self::Unknown { .. } => Reason::FactsUnknown,
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
-            Self::ReplicasFixed { .. } => Reason::ScaleInHeld,
+            Self::Draining { .. } => Reason::GroupDraining,
+            Self::Opening { .. } => Reason::GroupOpening,
             Self::ControllersFixed { .. } => Reason::ControllersFixed,
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
             Self::NodeGone { .. } => Reason::NodeGone,
@@ -221,7 +226,8 @@ fn may_restart_controller(cluster: &Cluster, observed: &Observed, pod: &PodFact)
 fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
     let group = &pod.set;
     let unknown = |unknown| Hold::Unknown { pod: pod.name.clone(), unknown };
-    if cluster.brokers.replicas == 1 {
+    let replicas = cluster.replicas_of(group);
+    if replicas == 1 {
         // Nobody could take over: the pause is what a single replica means.
         return Ok(Consent::Stop);
     }
@@ -231,7 +237,7 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
         // It serves nothing and holds no copy that counts.
         return Ok(Consent::Stop);
     }
-    if let Some(other) = not_well(observed, pod, cluster.brokers.replicas) {
+    if let Some(other) = not_well(observed, pod, replicas) {
         return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });
     }
     let Some(master) = &sync.master else {
@@ -239,7 +245,7 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     };
     let left: Vec<String> = sync.in_sync.iter().filter(|p| **p != pod.name).cloned().collect();
     // Every other replica, not just as many as writes need: the next failure must not find a group already thin.
-    let wanted = cluster.brokers.replicas - 1;
+    let wanted = replicas - 1;
     if i32::try_from(left.len()).unwrap_or(i32::MAX) < wanted {
         return Err(Hold::NotEnoughInSync { pod: pod.name.clone(), group: group.clone(), in_sync: left, wanted });
     }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_crds::BrokerClusterStatus;
 use gantry_crds::names::Component;
+use gantry_crds::status::GroupStatus;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
@@ -23,6 +25,21 @@ pub struct Observed {
     pub engine: EngineView,
     /// When it was looked at, in seconds of the epoch.
     pub now: i64,
+    /// Since when groups that are to go hold nothing any more, as the last pass wrote it down, in seconds of the epoch.
+    pub empty_since: BTreeMap<String, i64>,
+    /// Broker groups that hold all that is declared for them, as the pass over topics and consumer groups wrote it down.
+    pub metadata_on: BTreeSet<String>,
+}
+
+impl Observed {
+    /// With what earlier passes wrote into the status.
+    #[must_use]
+    pub fn remembering(mut self, status: &BrokerClusterStatus) -> Self {
+        let empty = |g: &GroupStatus| Some((g.name.clone(), g.drain.as_ref()?.empty_since.as_ref()?.0.as_second()));
+        self.empty_since = status.groups.iter().filter_map(empty).collect();
+        self.metadata_on = status.metadata_on.iter().cloned().collect();
+        self
+    }
 }
 
 /// What matters of a volume claim.
@@ -187,6 +204,68 @@ pub struct GroupView {
     /// Sync state.
     #[serde(with = "known")]
     pub sync: Known<SyncState>,
+    /// What each replica that said so lets producers do.
+    #[serde(default)]
+    pub writes: BTreeMap<String, Writes>,
+    /// What a group that is to go still holds.
+    #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
+    pub left: Option<Known<Left>>,
+    /// What a new group lacks.
+    #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Known<Lacks>>,
+}
+
+/// What a broker lets producers do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Writes {
+    /// `brokerPermission`: what its routes say. It steers producers, it does not refuse them.
+    pub permission: u32,
+    /// `startAcceptSendRequestTimeStamp` is in the future: it refuses them.
+    pub fenced: bool,
+}
+
+/// What a broker group still holds for somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Left {
+    /// Messages that a consumer group has not acknowledged, retries among them.
+    pub consumers: BTreeMap<String, i64>,
+    /// Messages of topics that no consumer group reads.
+    pub unread: BTreeMap<String, i64>,
+    /// Delayed messages that are not due, and those that a consumer holds.
+    pub delayed: i64,
+    /// Transactions that are neither committed nor rolled back.
+    pub transactions: i64,
+    /// Bytes that are not yet in any queue.
+    pub undispatched: i64,
+}
+
+impl Left {
+    /// Nothing for nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages() == 0 && self.undispatched == 0
+    }
+
+    /// Messages of all kinds.
+    #[must_use]
+    pub fn messages(&self) -> i64 {
+        self.consumers.values().chain(self.unread.values()).sum::<i64>() + self.delayed + self.transactions
+    }
+}
+
+/// Consumer groups and queues of topics, by consumer group and topic.
+pub type Queues = BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>;
+
+/// What a new broker group lacks before consumers can miss nothing there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lacks {
+    /// Queues that consumer groups read elsewhere, and have no offset for on the master.
+    pub offsets: Queues,
+    /// Replicas that have not yet copied all offsets.
+    pub replicas: BTreeSet<String>,
 }
 
 /// Sync state set of a group.
@@ -250,6 +329,30 @@ impl EngineView {
             Some(g) => g.sync.as_ref().map_err(Clone::clone),
             None => Err(self.controller_leader.as_ref().err().cloned().unwrap_or_else(Unknown::not_asked)),
         }
+    }
+}
+
+/// The same where nobody may have looked.
+mod looked_at {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Known;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de>"))]
+    struct Form<T>(#[serde(with = "super::known")] Known<T>);
+
+    pub fn serialize<T: Serialize + Clone, S: Serializer>(
+        value: &Option<Known<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.clone().map(Form).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Known<T>>, D::Error> {
+        Ok(Option::<Form<T>>::deserialize(deserializer)?.map(|form| form.0))
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use futures::channel::mpsc;
-use futures::future::{join, join_all, join4};
-use gantry_remoting::broker::{GetEpochCache, GetHaStatus, GetRuntimeInfo, HaStatus, RuntimeInfo};
+use futures::future::{join_all, join4};
+use gantry_remoting::broker::{GetBrokerConfig, GetEpochCache, GetHaStatus, GetRuntimeInfo, HaStatus, RuntimeInfo};
 use gantry_remoting::cluster::{ClusterInfo, GetClusterInfo};
 use gantry_remoting::controller::{GetMetadata, GetSyncStateData, Metadata, ReplicaIdentity, ReplicasInfo};
 use gantry_remoting::{Code, Request, ResponseCode};
@@ -113,9 +113,11 @@ impl Observation<'_> {
     }
 
     async fn broker(&self, address: &str) -> (String, BrokerFacts) {
-        let (runtime, (replication, epochs)) = join(
+        let (runtime, replication, epochs, config) = join4(
             self.ask(address, &GetRuntimeInfo),
-            join(self.ask(address, &GetHaStatus), self.ask(address, &GetEpochCache)),
+            self.ask(address, &GetHaStatus),
+            self.ask(address, &GetEpochCache),
+            self.ask(address, &GetBrokerConfig),
         )
         .await;
         let runtime = runtime.and_then(|info| runtime_of(address, info));
@@ -123,6 +125,7 @@ impl Observation<'_> {
             runtime: runtime.into(),
             replication: replication.map(replication_of).into(),
             epochs: epochs.map(|epochs| epochs.epoch_list).into(),
+            config: config.into(),
         };
         (address.to_owned(), facts)
     }
@@ -199,6 +202,8 @@ fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineE
         active,
         boot_timestamp: info.boot_timestamp(),
         dispatch_behind_bytes: info.dispatch_behind_bytes(),
+        delayed_messages: info.delayed_messages(),
+        timer_behind_seconds: info.timer_behind_seconds(),
         disk_ratio: info.commit_log_disk_ratio(),
     })
 }

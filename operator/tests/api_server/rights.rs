@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gantry::apply::apply;
 use gantry::broker_cluster::parse::parse;
 use gantry::broker_cluster::plan::{Plan, Step};
-use gantry::child::ChildKind;
+use gantry::child::{ChildKind, ChildRef, Write};
 use gantry::config::Settings;
 use gantry::context::Context;
 use gantry::engine::fake::{FakeEngine, World};
@@ -172,7 +172,7 @@ async fn roll(admin: &Client, watched: &str) {
     .await;
 }
 
-/// What takes an engine to be decided: a replica is given up with its volume.
+/// What takes an engine to be decided: a replica is given up with its volume, a broker group is removed.
 async fn given_up(client: Client, watched: &str) {
     let mut object = manifest("BrokerCluster", "shop", json!({}));
     object["metadata"]["namespace"] = watched.into();
@@ -182,7 +182,9 @@ async fn given_up(client: Client, watched: &str) {
     let ctx = Context::new(client, Settings::default(), engine, Leadership::alone(), Metrics::new().unwrap());
     let claim = Some(("data-shop-broker-0-9".into(), "uid-of-claim".into()));
     let step = Step::GiveUp { pod: "shop-broker-0-9".into(), uid: "uid-of-pod".into(), claim };
-    apply(&ctx, &cluster, &Plan { step: Some(step), ..Plan::default() }).await.unwrap();
+    let child = ChildRef { kind: ChildKind::StatefulSet, name: "shop-broker-9".into() };
+    let writes = vec![Write::Delete { child, uid: "uid-of-set".into() }];
+    apply(&ctx, &cluster, &Plan { writes, step: Some(step), ..Plan::default() }).await.unwrap();
 }
 
 /// The same thing happens again: the Event of the first time is counted up.

@@ -7,5 +7,6 @@ mod counting;
 mod deletions;
 mod queues;
 mod replicas;
+mod scaling;
 mod shop;
 mod tenants;

@@ -56,9 +56,9 @@ impl Pass {
     /// What was to be done and what became of it, for people.
     pub fn summary(&self, object: &BrokerCluster) -> String {
         let conditions = object.status.as_ref().map(|s| &s.conditions);
-        let Plan { writes, calls, step, holds, outdated, .. } = &self.plan;
+        let Plan { writes, claims, calls, step, holds, outdated, .. } = &self.plan;
         format!(
-            "writes {writes:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
+            "writes {writes:?} claims {claims:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
             self.failure
         )
     }
@@ -69,7 +69,8 @@ impl Operator {
     pub fn pass(&mut self, world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Option<Pass> {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
         let (pods, engine) = world.sight(&cluster);
-        let waits = pods.iter().any(|p| p.gone_since.is_some());
+        let status = object.status.iter().flat_map(|s| &s.groups);
+        let waits = pods.iter().any(|p| p.gone_since.is_some()) || status.into_iter().any(|g| !g.phase.is_open());
         let now = waits.then_some(world.now);
         let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
         if self.idle_at.as_ref() == Some(&sight) {
@@ -84,7 +85,8 @@ impl Operator {
 /// One pass over the cluster. It ends, as if killed, before write number `writes_left`.
 pub fn pass(world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Pass {
     let cluster = parse::parse(object, &settings()).expect("a spec that can be");
-    let observed = world.observe(&cluster);
+    world.declare_metadata(object);
+    let observed = world.observe(&cluster).remembering(&object.status.clone().unwrap_or_default());
     let plan = plan::plan(&cluster, &observed).expect("children can be written as JSON");
     let mut pass = Pass { cluster, observed, plan, done: 0, killed: false, failure: None, published: false };
     if pass.cluster.mode == Mode::Apply {
@@ -107,6 +109,14 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
             pass.failure = Some(failure);
             return;
         }
+        pass.done += 1;
+    }
+    for claim in &pass.plan.claims {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        world.delete_surplus(claim);
         pass.done += 1;
     }
     for call in &pass.plan.calls {

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::parse::{Cluster, Mode};
 use gantry::broker_cluster::plan::{Step, plan};
 use gantry::broker_cluster::safety::{Consent, may_restart};
 use gantry::broker_cluster::view::Observed;
+use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
+use gantry_crds::status::GroupPhase;
 
 use super::operator::{Operator, Pass, condition};
 use super::parsed;
@@ -46,13 +49,15 @@ impl Oracle {
             self.judge_status(world, object)?;
             return Ok(None);
         };
+        judge_removed(world, &pass)?;
         let step = pass.plan.step.clone().filter(|_| {
             pass.cluster.mode == Mode::Apply
-                && pass.done == pass.plan.writes.len() + pass.plan.calls.len() + 1
+                && pass.done == pass.plan.writes.len() + pass.plan.claims.len() + pass.plan.calls.len() + 1
                 && pass.failure.is_none()
         });
         if let Some(step) = step {
-            self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
+            let cluster = existing(&pass.cluster, &pass.observed.live);
+            self.judge(&before, &cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component } = step {
                 self.in_flight = Some((pod.clone(), uid.clone(), component));
                 if component == Component::Broker {
@@ -61,8 +66,15 @@ impl Oracle {
             }
         }
         // A pod that is given up is gone at once, and what only it used may go, too.
-        let gives_up = matches!(pass.plan.step, Some(Step::GiveUp { .. }));
-        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && !gives_up && pass.failure.is_none() {
+        let gives_up = matches!(pass.plan.step, Some(Step::GiveUp { .. }))
+            || pass.plan.phases.values().any(|p| *p == GroupPhase::Removing);
+        if pass.cluster.mode == Mode::Apply
+            && pass.done > 0
+            && !pass.killed
+            && !pass.plan.writes.is_empty()
+            && !gives_up
+            && pass.failure.is_none()
+        {
             judge_writes(world, &pass.cluster)?;
         }
         if pass.killed {
@@ -82,6 +94,14 @@ impl Oracle {
         {
             self.in_flight = None;
         }
+        // One that was declared away does not come back.
+        let declared = |pod: &str| {
+            let replicas = world.api.get(ChildKind::StatefulSet, group_of(pod)).map(|s| s["spec"]["replicas"].as_u64());
+            let ordinal = pod.rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
+            replicas.flatten() > ordinal
+        };
+        self.in_flight.take_if(|(pod, _, role)| *role == Component::Broker && !declared(pod));
+        self.down.retain(|pod, _| declared(pod));
         self.down.retain(|pod, uid| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
     }
 
@@ -104,7 +124,7 @@ impl Oracle {
         if let Some((other, ..)) = self.in_flight.as_ref().filter(waits) {
             return Err(format!("{other} is still being restarted"));
         }
-        if *component == Component::Broker && cluster.brokers.replicas > 1 {
+        if *component == Component::Broker && cluster.replicas_of(&fact.set) > 1 {
             let siblings: Vec<&String> =
                 self.down.keys().filter(|other| *other != pod && group_of(other) == fact.set).collect();
             if !siblings.is_empty() {
@@ -124,7 +144,8 @@ impl Oracle {
         if !world.engine_answers {
             return Err(format!("Ready is {ready} although the engine can't be asked"));
         }
-        for group in parsed(object).groups() {
+        let on_its_way = |name: &String| status.groups.iter().any(|g| g.name == *name && !g.phase.is_open());
+        for group in parsed(object).groups().into_iter().filter(|g| !on_its_way(g)) {
             if world.engine.world(|w| w.serving_master(&group).is_some()) {
                 self.unled.remove(&group);
                 continue;
@@ -164,7 +185,10 @@ impl Before {
 /// What was planned and written needs no second write: else two passes would never come to an end.
 fn judge_writes(world: &mut World, cluster: &Cluster) -> Result<(), String> {
     let observed = world.observe(cluster);
-    let again = plan(cluster, &observed).map_err(|e| e.to_string())?;
+    let mut again = plan(cluster, &observed).map_err(|e| e.to_string())?;
+    // To take a replica away is a step of its own, and comes when all else is written.
+    let replicas = ["metadata.annotations.gantry.dev/replicas", "spec.replicas"];
+    again.writes.retain(|w| !matches!(w, Write::Update { differences, .. } if *differences == replicas));
     if again.writes.is_empty() {
         Ok(())
     } else {
@@ -187,13 +211,28 @@ fn judge_copy(before: &Before, cluster: &Cluster, pod: &str, group: &str) -> Res
     Ok(())
 }
 
+/// A group goes only when nothing is left in it for anybody.
+fn judge_removed(world: &World, pass: &Pass) -> Result<(), String> {
+    let removed = pass.plan.writes.iter().take(pass.done).filter_map(|w| match w {
+        Write::Delete { child, .. } if child.kind == ChildKind::StatefulSet => Some(&child.name),
+        _ => None,
+    });
+    for group in removed {
+        let left = world.engine.world(|w| w.unread(group));
+        if left > 0 {
+            return Err(format!("{group} is removed with {left} messages that nobody has read"));
+        }
+    }
+    Ok(())
+}
+
 /// A replica is given up only where its node is gone, and all others of its group are alive and in sync.
 fn judge_given_up(before: &Before, cluster: &Cluster, pod: &str) -> Result<(), String> {
     let facts = before.groups.get(group_of(pod)).ok_or("the controllers do not know its group")?;
     let address = before.addresses.get(pod).ok_or("it has no address")?;
     let others: BTreeSet<&String> =
         facts.in_sync.iter().filter(|r| r.alive && r.address != *address).map(|r| &r.address).collect();
-    let wanted = usize::try_from(cluster.brokers.replicas - 1).unwrap_or(0);
+    let wanted = usize::try_from(cluster.replicas_of(group_of(pod)) - 1).unwrap_or(0);
     if !before.lost.contains(pod) {
         return Err("its node is not gone".into());
     }

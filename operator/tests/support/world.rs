@@ -4,18 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use gantry::broker_cluster::call::Call;
+use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
 use gantry::broker_cluster::plan::Step;
 use gantry::broker_cluster::resources::Resources;
+use gantry::broker_cluster::transition;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
-use gantry::engine::fake::FakeEngine;
 use gantry::engine::fake::World as Engine;
+use gantry::engine::fake::{FakeEngine, Reader};
 use gantry::engine::{BrokerFacts, ClusterId, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts};
 use gantry::labels;
-use gantry_crds::Reason;
 use gantry_crds::names::{self, Component};
+use gantry_crds::status::GroupPhase;
+use gantry_crds::{BrokerCluster, Reason};
+use gantry_remoting::group::GroupConfig;
+use gantry_remoting::topic::TopicConfig;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -25,6 +30,9 @@ use super::api::{Api, Refusal};
 const PROBED: u64 = 10;
 /// Ticks until the pods of a node that nobody reaches are not ready.
 const NODE_LOST: u64 = 40;
+/// The topic that is declared, and the consumer group that reads it.
+const TOPIC: &str = "orders";
+const READER: &str = "billing";
 /// Ticks from the start of a proxy until it serves.
 const PROXY_START: u64 = 5;
 
@@ -124,6 +132,8 @@ impl World {
     pub fn new(cluster: &Cluster) -> Self {
         let mut engine = Engine::new(usize::try_from(cluster.brokers.min_in_sync).unwrap());
         engine.traffic = true;
+        let (topic, group) = (TOPIC.to_owned(), READER.to_owned());
+        engine.reader = Some(Reader { topic, group, away: false, skipped: 0 });
         Self {
             now: 0,
             api: Api::default(),
@@ -291,6 +301,36 @@ impl World {
         self.claims.get(pod).is_some_and(|c| c.lost)
     }
 
+    /// What the pass over topics and consumer groups does: every group gets the topic and its reader, a new one not before it is closed.
+    pub fn declare_metadata(&mut self, object: &mut BrokerCluster) {
+        let Some(status) = object.status.as_mut().filter(|_| self.engine_answers) else { return };
+        status.metadata_on.clear();
+        for group in status.groups.iter().filter(|g| g.phase != GroupPhase::Removing) {
+            let Some(master) = self.engine.world(|w| w.serving_master(&group.name).map(str::to_owned)) else {
+                continue;
+            };
+            let open = self.engine.world(|w| w.takes_messages(&master));
+            if group.phase == GroupPhase::Opening && open {
+                continue;
+            }
+            self.engine.world(|w| {
+                if !w.holds(&master, |m| m.topics.contains_key(TOPIC)) {
+                    w.edit(&master, |m| {
+                        m.topics.insert(TOPIC.to_owned(), TopicConfig::new(TOPIC, 1));
+                        m.groups.insert(READER.to_owned(), GroupConfig::new(READER));
+                    });
+                }
+            });
+            status.metadata_on.push(group.name.clone());
+        }
+    }
+
+    /// The address of the broker in a pod that may be gone.
+    fn address_of_broker(&self, pod: &str) -> String {
+        let service = names::component(&self.name, Component::Broker);
+        format!("{pod}.{}:{}", names::service_host(&service, NAMESPACE, "cluster.local"), names::BROKER_PORT)
+    }
+
     /// A claim goes when its pod is gone, and the volume with it; a pod that waits gets a new one.
     fn run_claims(&mut self) {
         let gone: Vec<String> = self
@@ -301,18 +341,17 @@ impl World {
             .collect();
         for pod in gone {
             self.claims.remove(&pod);
-            if let Some(waiting) = self.pods.get(&pod).cloned() {
+            if self.pods.contains_key(&pod) {
                 self.uids += 1;
                 let uid = format!("uid-of-claim-{}", self.uids);
                 self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false });
-                if let Some(address) = self.address(&waiting) {
-                    self.cut_off.remove(&address);
-                    self.engine.world(|w| {
-                        w.join(&address);
-                        w.lose_disk(&address);
-                    });
-                }
             }
+            let address = self.address_of_broker(&pod);
+            self.cut_off.remove(&address);
+            self.engine.world(|w| {
+                w.join(&address);
+                w.lose_disk(&address);
+            });
         }
     }
 
@@ -466,11 +505,15 @@ impl World {
     }
 
     /// What the operator sees of pods and engine.
-    pub fn sight(&self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
+    pub fn sight(&mut self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
+        let cluster = &existing(cluster, &self.listed());
         let pods: Vec<PodFact> = self.pods.values().map(Pod::fact).collect();
         let facts = if self.engine_answers { self.facts(cluster) } else { nobody_answers(cluster) };
         let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
-            observe::view(cluster, &facts)
+            let mut view = observe::view(cluster, &facts);
+            let look = transition::look(cluster, &self.engine, &facts, &mut view);
+            look.now_or_never().expect("the model answers at once");
+            view
         } else {
             EngineView::default()
         };
@@ -479,9 +522,7 @@ impl World {
 
     /// What the operator sees.
     pub fn observe(&mut self, cluster: &Cluster) -> Observed {
-        if self.listed.0 != self.api.version() {
-            self.listed = (self.api.version(), self.api.list(&self.name));
-        }
+        let live = self.listed();
         let (pods, engine) = self.sight(cluster);
         let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
             name: format!("data-{pod}"),
@@ -489,7 +530,15 @@ impl World {
             terminating: c.terminating,
         });
         let claims = claims.collect();
-        Observed { live: self.listed.1.clone(), claims, pods, engine, now: i64::try_from(self.now).unwrap() }
+        let now = super::operator::at(self.now).0.as_second();
+        Observed { live, claims, pods, engine, now, ..Observed::default() }
+    }
+
+    fn listed(&mut self) -> Resources {
+        if self.listed.0 != self.api.version() {
+            self.listed = (self.api.version(), self.api.list(&self.name));
+        }
+        self.listed.1.clone()
     }
 
     /// Does what apply.rs does with a write.
@@ -510,10 +559,25 @@ impl World {
                 self.api.apply(child, object, true).map_err(failed)?;
             }
             Write::Delete { uid, .. } => {
+                let object = self.api.get(child.kind, &child.name);
+                let policy = object.map(|o| o["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"].clone());
+                if policy.is_some_and(|p| p == "Delete") {
+                    let of_set = format!("{}-", child.name);
+                    self.claims
+                        .iter_mut()
+                        .filter(|(p, _)| p.starts_with(&of_set))
+                        .for_each(|(_, c)| c.terminating = true);
+                }
                 self.api.delete(child.kind, &child.name, Some(uid)).map_err(failed)?;
             }
         }
         Ok(())
+    }
+
+    /// Does what apply.rs does with claims of replicas that were declared away.
+    pub fn delete_surplus(&mut self, claim: &ClaimFact) {
+        let pod = claim.name.trim_start_matches(names::CLAIM_PREFIX).to_owned();
+        self.delete_claim(&pod, &claim.uid);
     }
 
     fn delete_claim(&mut self, pod: &str, uid: &str) {
@@ -586,7 +650,7 @@ impl Pod {
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
             trouble: None,
-            gone_since: self.gone_since.map(|t| i64::try_from(t).unwrap()),
+            gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }
 }
@@ -599,7 +663,8 @@ fn nobody_answers(cluster: &Cluster) -> EngineFacts {
     }
     let addresses = observe::addresses(cluster);
     let of = |addresses: &[String]| addresses.to_vec();
-    let broker = |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a) };
+    let broker =
+        |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a), config: silent(a) };
     let unled =
         || Fact::Unknown { unknown: EngineError::NoControllerLeader { cluster: addresses.cluster.to_string() } };
     EngineFacts {

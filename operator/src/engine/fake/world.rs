@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections};
 
-use super::super::{BrokerMetadata, EngineWrite, Registered};
+use super::super::{BrokerMetadata, ConsumerOffsets, EngineWrite, Registered};
+use super::consumers::Reader;
 
 /// Ticks from a process's start until it answers. Measured: a JVM with a small heap took 3 s on an idle machine and 13 s on a busy one.
 pub const START: u64 = 3;
@@ -82,8 +83,12 @@ pub(super) struct Disk {
     pub(super) metadata: BrokerMetadata,
     /// Rises with every change that the engine itself makes; a replica copies when its master's differs from its own.
     pub(super) version: u64,
-    /// Messages by topic, for `DeleteIfEmpty`.
+    /// Messages by topic, all of them in queue 0.
     pub(super) messages: BTreeMap<String, i64>,
+    /// Where consumer groups go on reading.
+    pub(super) offsets: ConsumerOffsets,
+    /// Delayed messages.
+    pub(super) delayed: i64,
 }
 
 impl Disk {
@@ -141,6 +146,8 @@ pub struct World {
     pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
     pub consume_stats: BTreeMap<String, ConsumeStats>,
+    /// Who reads a topic to which producers send while there is traffic.
+    pub reader: Option<Reader>,
     /// Every change that was asked for, also those that were refused.
     pub journal: Vec<EngineWrite>,
     /// What the controllers know. Kept by their disks, lost when all of them are.
@@ -217,12 +224,8 @@ impl World {
     pub fn start(&mut self, address: &str) {
         let now = self.now;
         if let Some(process) = self.process_mut(address).filter(|process| process.life == Life::Down) {
-            *process = Process {
-                life: Life::Starting { up_at: now + START },
-                started: now,
-                config: std::mem::take(&mut process.config),
-                ..Process::default()
-            };
+            // What was set while it ran is gone: it reads its file anew.
+            *process = Process { life: Life::Starting { up_at: now + START }, started: now, ..Process::default() };
         }
     }
 
@@ -367,6 +370,7 @@ impl World {
         self.age_processes();
         self.elect_leader();
         self.tick_brokers();
+        self.tick_consumers();
         self.register_brokers();
     }
 
