@@ -107,6 +107,7 @@ goldens! {
     a_cluster_with_too_few_in_sync_is_not_ready,
     a_pod_that_cannot_start_is_named_with_its_trouble,
     a_write_that_failed_is_reported,
+    a_pod_of_an_empty_group_whose_node_is_gone_is_given_up_without_its_volume,
     a_group_that_goes_waits_for_its_consumers,
     a_group_that_goes_stays_while_nobody_can_say_what_it_holds,
     a_group_that_was_empty_for_a_minute_is_fenced,

@@ -1,6 +1,7 @@
 //! Replicas whose node is gone for good: given up after the time that the spec states, to be made anew elsewhere. Pure.
 
 use gantry_crds::names::{self, Component};
+use gantry_crds::status::GroupPhase;
 
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::Step;
@@ -19,7 +20,9 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
         match may_give_up(cluster, observed, &lost, pod) {
             Ok(()) => {
                 let claim = format!("{}{}", names::CLAIM_PREFIX, pod.name);
-                let claim = observed.claims.iter().find(|c| c.name == claim && !c.terminating);
+                // Of a group that goes the volume is kept or deleted with the group.
+                let goes = cluster.phase_of(&pod.set) == GroupPhase::Removing;
+                let claim = observed.claims.iter().find(|c| c.name == claim && !c.terminating && !goes);
                 return Some(Step::GiveUp {
                     pod: pod.name.clone(),
                     uid: pod.uid.clone(),
@@ -35,6 +38,10 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
 fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &PodFact) -> Result<(), Hold> {
     let group = &pod.set;
     let held = |why: String| Err(Hold::NodeGone { pod: pod.name.clone(), why });
+    if cluster.phase_of(group) == GroupPhase::Removing {
+        // It is empty: nobody needs a copy.
+        return Ok(());
+    }
     let replicas = cluster.replicas_of(group);
     if replicas == 1 {
         return held(format!("it is the only copy of {group}"));

@@ -214,7 +214,12 @@ pub enum Gone {
 pub fn gone(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Option<Gone> {
     let all = existing(declared, &observed.live);
     let group = all.groups().into_iter().find(|g| all.phase_of(g) == GroupPhase::Removing)?;
-    if observed.pods.iter().any(|p| p.set == group) {
+    let mut pods = observed.pods.iter().filter(|p| p.set == group).peekable();
+    if pods.peek().is_some() {
+        if let Some(pod) = pods.find(|p| p.gone_since.is_some_and(|since| since < observed.now)) {
+            let why = format!("{} does not end, its node does not answer", pod.name);
+            holds.push(Hold::Draining { group, why });
+        }
         return None;
     }
     // A volume that is kept keeps its id: without it the engine would refuse the broker that finds the volume again.

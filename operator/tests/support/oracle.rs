@@ -236,7 +236,9 @@ fn judge_given_up(before: &Before, cluster: &Cluster, pod: &str) -> Result<(), S
     if !before.lost.contains(pod) {
         return Err("its node is not gone".into());
     }
-    if others.len() < wanted.max(1) {
+    // Of a group that is being removed nobody needs a copy.
+    let goes = cluster.phase_of(group_of(pod)) == GroupPhase::Removing;
+    if !goes && others.len() < wanted.max(1) {
         return Err(format!("only {} other copies are in sync", others.len()));
     }
     Ok(())
