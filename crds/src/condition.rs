@@ -137,7 +137,7 @@ reasons! {
     NodeGone,
     /// The number of controllers is fixed at creation.
     ControllersFixed,
-    /// The size of existing volumes is not changed.
+    /// Volumes only grow.
     VolumeSizeFixed,
     /// The BrokerCluster that clusterRef names does not exist, or is not watched.
     ClusterNotFound,
@@ -163,6 +163,8 @@ reasons! {
     DriftReverted,
     /// A replica that did not copy a topic or group from its master was made to copy anew.
     ReplicaRefreshed,
+    /// The offsets of a consumer group were set as its resetOffset says.
+    OffsetsReset,
     /// Another, older object declares the same topic or group.
     Conflict,
     /// The engine holds something else than declared, and reconcilePolicy forbids to change it.

@@ -1,11 +1,15 @@
 //! Kind `ConsumerGroup`.
 
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::Condition;
 use crate::policy::{ClusterRef, ReconcilePolicy};
+use crate::role::ConfigValue;
 use crate::topic::DeletionPolicy;
 
 /// A consumer group of a BrokerCluster.
@@ -36,7 +40,9 @@ use crate::topic::DeletionPolicy;
     validation = Rule::new("has(self.groupName) == has(oldSelf.groupName) && (!has(self.groupName) || self.groupName == oldSelf.groupName)")
         .message("groupName can't change, it would be another group: create a new ConsumerGroup"),
     validation = Rule::new("!(self.broadcast && self.delivery == 'Ordered')")
-        .message("broadcast and delivery: Ordered exclude each other: write one of them")
+        .message("broadcast and delivery: Ordered exclude each other: write one of them"),
+    validation = Rule::new("!has(self.loadBalancing) || (has(self.subscriptions) && self.subscriptions.size() > 0)")
+        .message("loadBalancing is set topic by topic: write the topics into subscriptions")
 )]
 pub struct ConsumerGroupSpec {
     /// The BrokerCluster.
@@ -56,6 +62,25 @@ pub struct ConsumerGroupSpec {
     /// Concurrent (default), or Ordered: messages of one message group one after the other.
     #[serde(default)]
     pub delivery: Delivery,
+    /// How messages are shared among consumers of the topics in `subscriptions`: Message (any consumer may have any message), or Queue (each queue
+    /// belongs to one consumer, as in RocketMQ 4). Default: as the engine has it. Clients that balance by themselves (4.x without `clientRebalance=false`)
+    /// stay with queues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// What its consumers subscribe to, at most 256. The engine uses it to tell how far the group is behind also while no consumer is there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
+    pub subscriptions: Vec<Subscription>,
+    /// Engine attributes, e.g. `{priority.factor: "0"}`, without the engine's leading '+'. What is not written stays as the engine has it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 16))]
+    #[x_kube(validation = Rule::new("self.all(k, k.matches('^[a-z][a-z.]{0,63}$'))")
+        .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. priority.factor"))]
+    pub attributes: BTreeMap<String, ConfigValue>,
+    /// Sets the group's offsets once. Each value is carried out one time and recorded in the status; another value is carried out again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_offset: Option<ResetOffset>,
     /// What happens to messages that a consumer does not acknowledge.
     #[serde(default)]
     pub retry: Retry,
@@ -78,6 +103,81 @@ pub struct ConsumerGroupSpec {
 
 fn yes() -> bool {
     true
+}
+
+/// How messages are shared among the consumers of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum LoadBalancing {
+    /// Any consumer may have any message (POP): more consumers than queues all receive.
+    Message,
+    /// Each queue belongs to one consumer: more consumers than queues wait.
+    Queue,
+}
+
+/// A topic that a group's consumers subscribe to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscription {
+    /// Name of the topic in the engine.
+    #[schemars(length(min = 1, max = 127))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-zA-Z0-9_-]+$')")
+        .message("subscriptions names what is no topic: write letters, digits, '_' and '-'"))]
+    pub topic: String,
+    /// Which messages: tags, e.g. `created || paid`, or SQL92. Default `*`, all.
+    #[serde(default = "all")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub expression: String,
+    /// What the expression is: TAG (default) or SQL92.
+    #[serde(default)]
+    pub expression_type: ExpressionType,
+}
+
+fn all() -> String {
+    "*".into()
+}
+
+/// What a subscription's expression is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ExpressionType {
+    /// Tags, joined by `||`; `*` is all.
+    #[default]
+    TAG,
+    /// A condition on properties.
+    SQL92,
+}
+
+/// Where a group's offsets are set to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(self.to == 'Time') == has(self.time)")
+        .message("resetOffset: time belongs to `to: Time` and to nothing else: write both or neither")
+)]
+pub struct ResetOffset {
+    /// Earliest (the oldest message that is still there), Latest (messages from now on), or Time.
+    pub to: ResetTo,
+    /// With `to: Time`: the first message stored then or later, e.g. `2026-01-31T12:00:00Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<Time>,
+    /// Topics, by their names in the engine. Default: all that the group has consumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256), inner(length(min = 1, max = 127)))]
+    pub topics: Vec<String>,
+    /// Write another one to carry out the same once more, e.g. `again`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub id: Option<String>,
+}
+
+/// Where to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ResetTo {
+    /// The oldest message that is still there.
+    Earliest,
+    /// Messages from now on.
+    Latest,
+    /// The first message stored at a time or later.
+    Time,
 }
 
 /// How messages reach the consumers of a group.
@@ -165,4 +265,24 @@ pub struct ConsumerGroupStatus {
     /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// The last `resetOffset` that was begun or carried out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reset_offset: Option<ResetOffsetStatus>,
+}
+
+/// What became of a `resetOffset`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ResetOffsetStatus {
+    /// What was asked for, in one line.
+    pub value: String,
+    /// The time that the offsets are set to, in milliseconds of the epoch; 0 for the beginning.
+    #[serde(default)]
+    pub timestamp: i64,
+    /// Whether it was carried out on all broker groups.
+    #[serde(default)]
+    pub done: bool,
+    /// Topics whose offsets were set, each with its broker group, e.g. `shop-broker-0/orders`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
 }

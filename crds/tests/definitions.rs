@@ -172,9 +172,14 @@ fn everything() -> Vec<Value> {
             json!({
                 "clusterRef": {"name": "c", "namespace": "n"}, "groupName": "g", "delivery": "Ordered", "enabled": true, "broadcast": false,
                 "retry": {"maxAttempts": 1, "exponential": {"initial": "1s", "max": "2s", "multiplier": 2}, "intervals": ["1s"]},
-                "consumeFromMin": true, "deletionPolicy": "Delete", "reconcilePolicy": "Observe",
+                "loadBalancing": "Message", "subscriptions": [{"topic": "t", "expression": "a || b", "expressionType": "SQL92"}], "attributes": {"a.b": "c"},
+                "resetOffset": {"to": "Time", "time": "2026-01-02T03:04:05Z", "topics": ["t"], "id": "i"}, "consumeFromMin": true, "deletionPolicy": "Delete", "reconcilePolicy": "Observe",
             }),
-            small("groupName"),
+            {
+                let mut status = small("groupName");
+                status["resetOffset"] = json!({"value": "v", "timestamp": 1, "done": true, "topics": ["g/t"]});
+                status
+            },
         ),
     ]
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Plan, Step};
+use crate::broker_cluster::plan::{Growth, Plan, Step};
 use crate::broker_cluster::resources::Resources;
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
@@ -27,6 +27,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for w in &plan.writes {
         ctx.leadership.check()?;
         write(ctx, cluster, w).await?;
+    }
+    for growth in &plan.growths {
+        ctx.leadership.check()?;
+        grow(ctx, cluster, growth).await?;
     }
     for claim in &plan.claims {
         ctx.leadership.check()?;
@@ -107,6 +111,18 @@ async fn create(
             result.map_err(failed())?;
         }
     }
+    Ok(())
+}
+
+/// Asks for more of a volume. Whether its StorageClass lets it grow is for the API server to say, in its own words.
+async fn grow(ctx: &Context, cluster: &Cluster, growth: &Growth) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let patch = json!({"spec": {"resources": {"requests": {"storage": growth.to}}}});
+    api.patch(&growth.claim, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(Error::kubernetes(format!("grow PersistentVolumeClaim/{}", growth.claim)))?;
+    ctx.metrics.writes.with_label_values(&["PersistentVolumeClaim", "Update"]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, growth = ?growth, "asked for more of a volume");
     Ok(())
 }
 
@@ -242,6 +258,10 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
             }
         }
     }
+    for g in &plan.growths {
+        let note = format!("asked for {} instead of {} for {}", g.to, g.from, g.claim);
+        events.push((Reason::Updated, format!("Grow {}", g.claim), note));
+    }
     match &plan.step {
         None => {}
         Some(Step::Elect { group, to, from, .. }) => {
@@ -259,7 +279,7 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
     }
     for call in &plan.calls {
         let (reason, note) = call.event();
-        events.push((reason, format!("{} {}", call.action(), call.group()), note));
+        events.push((reason, format!("{} {}", call.action(), call.object()), note));
     }
     for (reason, action, note) in events {
         tell(ctx, object, EventType::Normal, reason, action, note).await;

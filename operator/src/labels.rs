@@ -43,6 +43,12 @@ pub fn of_cluster(cluster: &str) -> String {
     format!("{MANAGED_BY}={MANAGER},{INSTANCE}={cluster}")
 }
 
+/// Label selector of the claims of a cluster's volumes: StatefulSets give them the labels that select pods.
+#[must_use]
+pub fn of_claims(cluster: &str) -> String {
+    format!("{NAME}=rocketmq,{INSTANCE}={cluster}")
+}
+
 /// A stable stamp of a text (FNV-1a, 64 bits, 10 hexadecimal digits of it): names of ConfigMaps and the `applied` annotation.
 /// Written out here because the standard library's hashers may change with the compiler, and then every pod would roll.
 #[must_use]

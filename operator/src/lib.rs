@@ -11,6 +11,7 @@ pub mod definitions;
 pub mod diff;
 pub mod engine;
 pub mod error;
+pub mod import;
 pub mod labels;
 pub mod leader;
 pub mod metadata;

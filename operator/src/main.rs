@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use gantry::config::Settings;
+use gantry::import::Import;
 
 /// Kubernetes operator for Apache RocketMQ 5.
 #[derive(Parser)]
@@ -38,6 +39,8 @@ enum Command {
         #[command(flatten)]
         settings: Settings,
     },
+    /// Print the topics and consumer groups that a cluster's brokers hold as manifests, e.g. in the operator's pod.
+    Import(Import),
 }
 
 fn main() -> ExitCode {
@@ -52,7 +55,10 @@ fn main() -> ExitCode {
 
 fn execute(command: Command) -> anyhow::Result<()> {
     match command {
-        Command::Crds { apply: true, field_manager } => block_on(gantry::definitions::run(&field_manager)),
+        Command::Crds { apply: true, field_manager } => {
+            gantry::telemetry::init();
+            runtime()?.block_on(gantry::definitions::run(&field_manager))
+        }
         Command::Crds { .. } => {
             print!("{}", gantry::offline::definitions()?);
             Ok(())
@@ -61,13 +67,29 @@ fn execute(command: Command) -> anyhow::Result<()> {
             print!("{}", gantry::offline::plan(&filename, &from, &settings)?);
             Ok(())
         }
-        Command::Run(settings) => block_on(gantry::run::run(settings)),
+        Command::Import(what) => {
+            print!("{}", runtime()?.block_on(gantry::import::import(&what))?);
+            Ok(())
+        }
+        Command::Run(settings) => {
+            gantry::telemetry::init();
+            runtime()?.block_on(gantry::run::run(settings))
+        }
     }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    gantry::telemetry::init();
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
     // One TLS provider for the whole process, whatever dependencies would choose.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()?.block_on(work)
+    tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(2).build()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Arguments::command().debug_assert();
+    }
 }

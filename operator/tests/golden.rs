@@ -21,7 +21,7 @@ use gantry::broker_cluster::parse::{Cluster, parse};
 use gantry::broker_cluster::plan::{self, Plan};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::status::{self, Outcome};
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
@@ -55,6 +55,8 @@ struct Seen {
     pods: BTreeMap<String, Value>,
     engine: Value,
     now: Option<i64>,
+    /// Instead of those that are seen.
+    claims: Vec<ClaimFact>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
 }
@@ -72,6 +74,10 @@ goldens! {
     everything_that_can_be_set_arrives_where_it_belongs,
     a_settled_cluster_needs_nothing,
     a_changed_broker_key_touches_brokers_only,
+    a_key_that_brokers_take_while_they_run_restarts_none,
+    a_key_that_was_set_by_hand_is_set_back,
+    another_number_of_name_servers_restarts_no_broker,
+    a_key_that_the_engine_does_not_have_is_refused_with_the_nearest,
     a_changed_proxy_key_touches_proxies_only,
     a_changed_label_of_brokers_rolls_brokers_only,
     a_new_version_rolls_name_servers_first,
@@ -90,8 +96,12 @@ goldens! {
     a_broken_pod_is_replaced_although_others_are_not_well,
     a_group_that_is_declared_away_is_closed_first,
     fewer_replicas_go_one_at_a_time,
+    fewer_copies_that_count_come_before_fewer_replicas,
+    more_copies_count_only_when_they_are_in_sync,
+    more_copies_that_are_in_sync_count,
     another_number_of_controllers_is_not_taken,
-    another_volume_size_is_not_taken,
+    volumes_grow_to_the_declared_size,
+    a_volume_that_has_not_grown_yet_is_named,
     a_name_that_is_taken_is_left_alone,
     an_old_config_stays_while_a_pod_mounts_it,
     an_endpoint_that_is_renamed_gets_a_new_service,
@@ -212,6 +222,9 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
 }
 
 fn patched(mut observed: Observed, seen: &Seen) -> Observed {
+    if !seen.claims.is_empty() {
+        observed.claims.clone_from(&seen.claims);
+    }
     let revisions: BTreeMap<String, String> = observed
         .live
         .stateful_sets

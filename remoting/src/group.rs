@@ -56,6 +56,19 @@ pub struct GroupConfig {
     /// `priority.factor`, `lite.bind.topic` and the like.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// How messages of a topic are shared among its consumers. The engine keeps this apart: see [`crate::consume`].
+    #[serde(skip)]
+    pub request_modes: BTreeMap<String, RequestMode>,
+}
+
+/// How messages of a topic are shared among the consumers of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum RequestMode {
+    /// Each queue belongs to one consumer.
+    Pull,
+    /// Any consumer may have any message.
+    Pop,
 }
 
 /// A subscription that a group's clients should have.
@@ -159,6 +172,7 @@ impl GroupConfig {
             group_sys_flag: 0,
             subscription_data_set: None,
             attributes: BTreeMap::new(),
+            request_modes: BTreeMap::new(),
         }
     }
 }
@@ -175,14 +189,17 @@ pub struct GroupChange {
     /// Attributes to delete.
     #[serde(default)]
     pub unset: BTreeSet<String>,
+    /// Modes to set, by topic. There is no way to unset one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modes: BTreeMap<String, RequestMode>,
 }
 
 impl GroupChange {
     /// The creation of a group.
     #[must_use]
     pub fn create(desired: GroupConfig) -> Self {
-        let set = desired.attributes.clone();
-        GroupChange { config: desired, set, unset: BTreeSet::new() }
+        let (set, modes) = (desired.attributes.clone(), desired.request_modes.clone());
+        GroupChange { config: desired, set, unset: BTreeSet::new(), modes }
     }
 
     /// What turns `current` into `desired`; none when they are equal.
@@ -196,13 +213,15 @@ impl GroupChange {
         let owned = |(key, value): (&String, &String)| (key.clone(), value.clone());
         let set = desired.attributes.iter().filter(new).map(owned).collect();
         let unset = current.attributes.keys().filter(|key| !desired.attributes.contains_key(*key)).cloned().collect();
-        Some(GroupChange { config: desired.clone(), set, unset })
+        let another = |(topic, mode): &(&String, &RequestMode)| current.request_modes.get(*topic) != Some(mode);
+        let modes = desired.request_modes.iter().filter(another).map(|(topic, mode)| (topic.clone(), *mode)).collect();
+        Some(GroupChange { config: desired.clone(), set, unset, modes })
     }
 
     /// Writes a group once more as it is: its broker's version rises, so that replicas copy all groups anew.
     #[must_use]
     pub fn refresh(current: &GroupConfig) -> Self {
-        GroupChange { config: current.clone(), set: BTreeMap::new(), unset: BTreeSet::new() }
+        GroupChange { config: current.clone(), set: BTreeMap::new(), unset: BTreeSet::new(), modes: BTreeMap::new() }
     }
 
     fn as_sent(&self) -> GroupConfig {

@@ -12,6 +12,7 @@ pub mod broker;
 pub mod cluster;
 pub mod code;
 pub mod command;
+pub mod consume;
 pub mod controller;
 pub mod fastjson;
 pub mod group;

@@ -17,7 +17,8 @@ use arguments::Verb;
 use settings::Settings;
 
 fn main() -> ExitCode {
-    let settings = Settings::from_lookup(|name| env::var(name).ok());
+    let live = std::fs::read_to_string(start::LIVE).ok();
+    let settings = Settings::from_lookup(|name| env::var(name).ok()).with_live(live.as_deref());
     match Verb::parse(env::args().skip(1)) {
         Ok(Verb::Help) => say(arguments::USAGE),
         Ok(Verb::Start(role)) => never(start::start(role, &settings)),

@@ -34,6 +34,16 @@ impl Settings {
         }
     }
 
+    /// With the name servers of `live`, a broker's properties, where the environment names none: another number of them restarts no broker.
+    #[must_use]
+    pub fn with_live(mut self, live: Option<&str>) -> Self {
+        if self.name_servers.is_empty() {
+            let of = |line: &str| line.strip_prefix("namesrvAddr=").map(split);
+            self.name_servers = live.and_then(|text| text.lines().find_map(of)).unwrap_or_default();
+        }
+        self
+    }
+
     /// The pod's place in its StatefulSet.
     pub fn ordinal(&self) -> Option<&str> {
         self.set_and_ordinal().map(|(_, ordinal)| ordinal)
@@ -81,6 +91,14 @@ mod tests {
             let settings = of(&[("POD_NAME", name)]);
             assert_eq!(settings.group().zip(settings.ordinal()), expected, "{name}");
         }
+    }
+
+    #[test]
+    fn a_brokers_name_servers_are_those_that_it_takes_while_it_runs() {
+        let live = Some("fileReservedTime=72\nnamesrvAddr=a:9876;b:9876\n");
+        assert_eq!(of(&[]).with_live(live).name_servers, ["a:9876", "b:9876"]);
+        assert_eq!(of(&[("GANTRY_NAMESERVERS", "c:9876")]).with_live(live).name_servers, ["c:9876"]);
+        assert!(of(&[]).with_live(None).name_servers.is_empty());
     }
 
     #[test]

@@ -18,6 +18,8 @@ use crate::settings::Settings;
 
 /// Where the operator's ConfigMap is mounted, read-only.
 const GIVEN: &str = "/etc/rocketmq";
+/// What a broker takes while it runs; only brokers have it.
+pub const LIVE: &str = "/etc/rocketmq-live/live.conf";
 /// Where the engine reads and rewrites its configuration: an emptyDir.
 const RENDERED: &str = "/run/rocketmq";
 
@@ -72,6 +74,9 @@ pub fn start(role: Role, settings: &Settings) -> Result<Infallible, StartError> 
         wait_for("this pod's own name", || points_to(host, &resolve(host), address));
     }
     render(Path::new(GIVEN), Path::new(RENDERED), settings)?;
+    if role == Role::Broker {
+        append(Path::new(LIVE), &Path::new(RENDERED).join("broker.conf"), settings)?;
+    }
     if role == Role::Proxy {
         // Its system topic needs a master; without one it ends at once.
         wait_for("a writable master", || {
@@ -132,6 +137,21 @@ fn render(from: &Path, to: &Path, settings: &Settings) -> Result<(), StartError>
     Ok(())
 }
 
+/// Adds a file, its placeholders replaced, to the end of another. Without it there is nothing to add.
+fn append(from: &Path, to: &Path, settings: &Settings) -> Result<(), StartError> {
+    let copy = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StartError::Copy { path, source }
+    };
+    if !from.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(from).map_err(copy(from))?;
+    let text = placeholders::fill(&text, settings).map_err(|source| StartError::Fill { path: from.into(), source })?;
+    let before = fs::read_to_string(to).map_err(copy(to))?;
+    fs::write(to, format!("{}\n{text}", before.trim_end())).map_err(copy(to))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,6 +207,24 @@ mod tests {
         assert_eq!(rendered, format!("brokerIP1={HOST}"));
         assert_eq!(names, ["broker.conf"]);
         assert!(matches!(refused, Err(StartError::Fill { .. })), "{refused:?}");
+    }
+
+    #[test]
+    fn what_a_broker_takes_while_it_runs_comes_after_the_rest() {
+        let folder = std::env::temp_dir().join(format!("gantry-append-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let (live, file) = (folder.join("live.conf"), folder.join("broker.conf"));
+        fs::write(&file, "brokerName=a\n").unwrap();
+        let settings = Settings { host: Some(HOST.to_owned()), ..Settings::default() };
+        append(&live, &file, &settings).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "brokerName=a\n");
+        fs::write(&live, "fileReservedTime=48\nbrokerIP1=${HOST}\n").unwrap();
+        append(&live, &file, &settings).unwrap();
+        assert_eq!(
+            fs::read_to_string(&file).unwrap(),
+            format!("brokerName=a\nfileReservedTime=48\nbrokerIP1={HOST}\n")
+        );
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

@@ -90,10 +90,11 @@ capabilities: {drop: [ALL]}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
-# A replica whose node is gone is given up with its volume, after the time that the spec states; one that is declared away, by reclaimPolicy.
+# Volumes grow, by their claims. A replica whose node is gone is given up with its volume, after the time that the spec states; one that is declared away,
+# by reclaimPolicy.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, delete]
+  verbs: [list, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use gantry_e2e::clients::Client;
+use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
 
 use crate::shop::{GRPC, MANIFEST, START, Shop};
@@ -29,15 +30,18 @@ fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result
     let (proxies, controllers, brokers) = (uids(&shop, "proxy")?, uids(&shop, "controller")?, uids(&shop, "broker")?);
     let epoch = |c: &serde_json::Value| c["status"]["groups"][0]["epoch"].as_i64().unwrap_or(0);
     let before = epoch(&shop.namespace.get("brokercluster/shop")?);
-    let hours =
-        if shop.namespace.kubectl(&["get", "brokercluster/shop", "-o", "yaml"])?.contains("fileReservedTime: \"48\"") {
-            "49"
-        } else {
-            "48"
-        };
+    let threads = if shop
+        .namespace
+        .kubectl(&["get", "brokercluster/shop", "-o", "yaml"])?
+        .contains("sendMessageThreadPoolNums: \"48\"")
+    {
+        "49"
+    } else {
+        "48"
+    };
     let changed = MANIFEST.replace(
         "waitTimeMillsInSendQueue: \"5000\"",
-        &format!("waitTimeMillsInSendQueue: \"5000\", fileReservedTime: \"{hours}\""),
+        &format!("waitTimeMillsInSendQueue: \"5000\", sendMessageThreadPoolNums: \"{threads}\""),
     );
     shop.namespace.apply(&changed)?;
     let cluster = until("all brokers run the new configuration", ROLL, || {
@@ -62,6 +66,64 @@ fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result
         epoch(&cluster)
     );
     // Leave the cluster as the other tests declare it: this rolls once more, and they wait for it.
+    Ok(())
+}
+
+#[test]
+fn a_key_that_brokers_take_while_they_run_is_in_force_and_restarts_none() -> Result<()> {
+    let shop = Shop::ready()?;
+    let before = uids(&shop, "broker")?;
+    let in_force = |ordinal: u32| -> Result<String> {
+        let (pod, host) =
+            (format!("shop-broker-0-{ordinal}"), format!("shop-broker-0-{ordinal}.shop-broker.shop:10911"));
+        let all = shop.namespace.kubectl(&["exec", &pod, "--", "rocketmq", "admin", "getBrokerConfig", "-b", &host])?;
+        Ok(all.lines().find(|l| l.starts_with("fileReservedTime ")).unwrap_or_default().to_owned())
+    };
+    shop.namespace.apply(&MANIFEST.replace("config: {", "config: {fileReservedTime: \"50\", "))?;
+    shop.namespace.wait_for_condition("brokercluster/shop", "Progressing", "False", Duration::from_secs(60))?;
+    for ordinal in 0..2 {
+        until("the key is in force", Duration::from_secs(60), || {
+            let line = in_force(ordinal)?;
+            Ok(Answer::when(line.ends_with(" 50"), (), || line))
+        })?;
+    }
+    ensure!(uids(&shop, "broker")? == before, "a broker was restarted");
+    Ok(())
+}
+
+#[test]
+fn volumes_grow_to_the_declared_size() -> Result<()> {
+    let namespace = Namespace::create("growing")?;
+    // Its pods find no node: growing is a matter of claims alone.
+    let of_size = |size: &str| {
+        format!(
+            "{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: BrokerCluster, metadata: {{name: grown}}, spec: {{brokers: {{replicas: 2, scheduling: {{nodeSelector: {{there: is-none}}}}, storage: {{size: {size}, reclaimPolicy: Delete}}}}, controllers: {{replicas: 1, scheduling: {{nodeSelector: {{there: is-none}}}}}}, nameServers: {{replicas: 1, scheduling: {{nodeSelector: {{there: is-none}}}}}}, proxies: {{scheduling: {{nodeSelector: {{there: is-none}}}}}}}}}}"
+        )
+    };
+    let claims = ["data-grown-broker-0-0", "data-grown-broker-0-1"];
+    let size_of = |claim: &str, path: &str| -> Result<String> {
+        let claim = namespace.get(&format!("pvc/{claim}"))?;
+        Ok(claim.pointer(path).and_then(serde_json::Value::as_str).unwrap_or_default().to_owned())
+    };
+    namespace.apply(&of_size("1Gi"))?;
+    for claim in claims {
+        until(&format!("{claim} is bound"), Duration::from_secs(60), || {
+            let has = size_of(claim, "/status/capacity/storage")?;
+            Ok(Answer::when(has == "1Gi", (), || has))
+        })?;
+    }
+    namespace.apply(&of_size("2Gi"))?;
+    for claim in claims {
+        until(&format!("{claim} asks for more"), Duration::from_secs(30), || {
+            let asks = size_of(claim, "/spec/resources/requests/storage")?;
+            Ok(Answer::when(asks == "2Gi", (), || asks))
+        })?;
+    }
+    until("the status says what is waited for", Duration::from_secs(30), || {
+        let conditions = namespace.get("brokercluster/grown")?["status"]["conditions"].to_string();
+        Ok(Answer::when(conditions.contains("has 1Gi of 2Gi"), (), || conditions))
+    })?;
+    namespace.kubectl(&["delete", "brokercluster/grown", "--wait=true", "--timeout=60s"])?;
     Ok(())
 }
 

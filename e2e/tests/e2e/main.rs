@@ -9,4 +9,5 @@ mod proxies;
 mod refusals;
 mod repair;
 mod shop;
+mod topics;
 mod transactions;

@@ -1,19 +1,26 @@
 //! What is asked of the engine beside steps: changes that disturb nobody who serves. Plain data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::Reason;
 use serde::Serialize;
 
+use crate::broker_cluster::keys::{CLOSED, FENCE, PERMISSION};
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::scale::CLOSED;
-use crate::broker_cluster::view::{Queues, Writes};
+use crate::broker_cluster::view::Queues;
 use crate::engine::{ConfigTarget, EngineWrite};
 
 /// One such change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "call", rename_all = "camelCase")]
 pub enum Call {
+    /// A running broker takes keys, and is asked whether it did.
+    Set {
+        /// Its pod.
+        pod: String,
+        /// Keys with their new values.
+        keys: BTreeMap<String, String>,
+    },
     /// The controllers forget ids of replicas that are gone.
     Forget {
         /// Broker group.
@@ -28,15 +35,6 @@ pub enum Call {
         /// Broker group.
         group: String,
     },
-    /// Lets producers send to one replica, or not.
-    SetWrites {
-        /// Broker group.
-        group: String,
-        /// Its pod.
-        pod: String,
-        /// What it should let them do.
-        writes: Writes,
-    },
     /// Consumer groups read a new group's queues from their first message on.
     StartOffsets {
         /// Broker group.
@@ -48,18 +46,15 @@ pub enum Call {
     },
 }
 
-/// Key of a broker's configuration: what its routes let clients do, 4 to read, 6 to write too.
-pub const PERMISSION: &str = "brokerPermission";
-/// Key of a broker's configuration: until then, in milliseconds of the epoch, it refuses every message of a producer.
-pub const FENCE: &str = "startAcceptSendRequestTimeStamp";
-/// Far enough: the year 2286, with as many digits as now.
-const NEVER: &str = "9999999999999";
-
 impl Call {
     /// As the engine takes it.
     #[must_use]
     pub fn write(&self, cluster: &Cluster) -> EngineWrite {
         match self {
+            Self::Set { pod, keys } => EngineWrite::UpdateConfig {
+                target: ConfigTarget::Broker(cluster.address_of_broker(pod)),
+                properties: keys.clone(),
+            },
             Self::Forget { group, ids, .. } => EngineWrite::CleanReplicas {
                 controllers: cluster.controller_addresses(),
                 group: group.clone(),
@@ -68,40 +63,31 @@ impl Call {
             Self::ForgetGroup { group } => {
                 EngineWrite::CleanGroup { controllers: cluster.controller_addresses(), group: group.clone() }
             }
-            Self::SetWrites { pod, writes, .. } => EngineWrite::UpdateConfig {
-                target: ConfigTarget::Broker(cluster.address_of_broker(pod)),
-                properties: [
-                    (PERMISSION.to_owned(), writes.permission.to_string()),
-                    (FENCE.to_owned(), if writes.fenced { NEVER } else { "0" }.to_owned()),
-                ]
-                .into(),
-            },
             Self::StartOffsets { master, queues, .. } => {
                 EngineWrite::StartOffsets { broker: cluster.address_of_broker(master), queues: queues.clone() }
             }
         }
     }
 
-    /// Name for metrics and `status.plan`.
+    /// Name for metrics, Events and `status.plan`.
     #[must_use]
     pub fn action(&self) -> &'static str {
         match self {
+            Self::Set { .. } => "Set",
             Self::Forget { .. } => "Forget",
             Self::ForgetGroup { .. } => "ForgetGroup",
-            Self::SetWrites { writes, .. } if writes.permission == CLOSED => "Close",
-            Self::SetWrites { .. } => "Open",
             Self::StartOffsets { .. } => "StartOffsets",
         }
     }
 
-    /// Broker group that it is about.
+    /// What it is about.
     #[must_use]
-    pub fn group(&self) -> &str {
+    pub fn object(&self) -> String {
         match self {
-            Self::Forget { group, .. }
-            | Self::ForgetGroup { group }
-            | Self::SetWrites { group, .. }
-            | Self::StartOffsets { group, .. } => group,
+            Self::Set { pod, .. } => format!("Pod/{pod}"),
+            Self::Forget { group, .. } | Self::ForgetGroup { group } | Self::StartOffsets { group, .. } => {
+                format!("broker group {group}")
+            }
         }
     }
 
@@ -109,19 +95,15 @@ impl Call {
     #[must_use]
     pub fn event(&self) -> (Reason, String) {
         match self {
-            Self::ForgetGroup { group } => {
-                (Reason::ReplicaForgotten, format!("the controllers forgot {group}: it is removed with its volumes"))
-            }
-            Self::SetWrites { pod, writes, .. } if writes.fenced => {
-                (Reason::GroupClosed, format!("{pod} refuses messages: it is empty and about to go"))
-            }
-            Self::SetWrites { pod, writes, .. } if writes.permission == CLOSED => {
-                (Reason::GroupClosed, format!("producers send no messages to {pod} for now"))
-            }
-            Self::SetWrites { pod, .. } => (Reason::GroupOpened, format!("producers send messages to {pod} again")),
-            Self::StartOffsets { group, queues, .. } => {
-                let n = queues.len();
-                (Reason::GroupOpening, format!("{n} consumer groups read {group} from its first message on"))
+            Self::Set { pod, keys } => {
+                let pairs: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let reason = match (keys.get(FENCE).map(String::as_str), keys.get(PERMISSION).map(String::as_str)) {
+                    (Some(until), _) if until != "0" => Reason::GroupClosed,
+                    (_, Some(CLOSED)) => Reason::GroupClosed,
+                    (_, Some(_)) => Reason::GroupOpened,
+                    (_, None) => Reason::Updated,
+                };
+                (reason, format!("set {} on {pod} while it runs", pairs.join(", ")))
             }
             Self::Forget { group, ids, pods } => {
                 let list = |all: Vec<String>| all.join(", ");
@@ -131,6 +113,13 @@ impl Call {
                     Reason::ReplicaForgotten,
                     format!("the controllers forgot ids {ids} of {group}: the volumes of {pods} are gone"),
                 )
+            }
+            Self::ForgetGroup { group } => {
+                (Reason::ReplicaForgotten, format!("the controllers forgot {group}: it is removed with its volumes"))
+            }
+            Self::StartOffsets { group, queues, .. } => {
+                let n = queues.len();
+                (Reason::GroupOpening, format!("{n} consumer groups read {group} from its first message on"))
             }
         }
     }

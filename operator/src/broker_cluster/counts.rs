@@ -26,9 +26,9 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// What there is, by what was seen.
+    /// What there is of what is declared, by what was seen. `all`: the cluster with everything that there is.
     #[must_use]
-    pub fn of(cluster: &Cluster, observed: &Observed, groups: &[GroupStatus]) -> Self {
+    pub fn of(cluster: &Cluster, all: &Cluster, observed: &Observed, groups: &[GroupStatus]) -> Self {
         let ready = |c| Some(observed.pods.iter().filter(|p| p.component == c && p.ready && !p.terminating).count());
         // A pod that serves while nobody can say what: to count it as none would be a guess.
         let declared = cluster.groups();
@@ -39,8 +39,9 @@ impl Counts {
             let in_sync = |r: &&ReplicaStatus| matches!(r.state, ReplicaState::Master | ReplicaState::InSync);
             g.replicas.iter().filter(in_sync).count().min(replicas)
         };
-        let min = usize::try_from(cluster.brokers.min_in_sync).unwrap_or(1);
-        let serves = |g: &GroupStatus| g.replicas.iter().any(|r| r.state == ReplicaState::Master) && in_sync(g) >= min;
+        let min = |g: &GroupStatus| usize::try_from(all.min_in_sync_of(&g.name)).unwrap_or(1);
+        let serves =
+            |g: &GroupStatus| g.replicas.iter().any(|r| r.state == ReplicaState::Master) && in_sync(g) >= min(g);
         let proxies = match &cluster.proxies.scale {
             ProxyScale::Fixed(n) => *n,
             ProxyScale::Auto(a) => {

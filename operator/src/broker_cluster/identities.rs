@@ -80,8 +80,7 @@ mod tests {
     fn stale_ids(ids: &[(u64, &str, &str)], claims: &[&str]) -> Vec<u64> {
         let claims = claims.iter().map(|pod| crate::broker_cluster::view::ClaimFact {
             name: format!("data-shop-broker-0-{pod}"),
-            uid: String::new(),
-            terminating: false,
+            ..Default::default()
         });
         let (observed, sync) = (Observed { claims: claims.collect(), ..Observed::default() }, sync(ids));
         sync.identities.iter().filter(|i| is_stale(&observed, &sync, i)).map(|i| i.id).collect()

@@ -15,7 +15,7 @@ pub struct Memory {
 
 /// What a role needs beside heap and direct memory, and the shares of what remains.
 struct Shares {
-    /// Metaspace, code cache, thread stacks, native libraries (RocksDB in brokers), in MiB. Measured, see docs/design/0002-memory.md.
+    /// Metaspace, code cache, thread stacks, native libraries (RocksDB in brokers), in MiB. Measured, see docs/design/0004-memory.md.
     fixed: i64,
     /// Heap, in percent of the rest.
     heap: i64,

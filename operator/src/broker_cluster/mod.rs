@@ -5,6 +5,7 @@ pub mod counts;
 pub mod extent;
 pub mod given_up;
 pub mod identities;
+pub mod keys;
 pub mod memory;
 pub mod observe;
 pub mod parse;

@@ -10,13 +10,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
-use crate::broker_cluster::call::{FENCE, PERMISSION};
 use crate::broker_cluster::extent::existing;
+use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
-    ClaimFact, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown, Writes,
+    ClaimFact, ConfigView, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
 };
 use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts};
 use crate::labels;
@@ -32,7 +32,9 @@ pub async fn observe(
     now: &Time,
 ) -> Result<Observed, kube::Error> {
     let live = children(cluster, client).await?;
-    let claims = claims(cluster, client).await?;
+    let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &labels::of_claims(&cluster.name)).await?;
+    let mut claims: Vec<ClaimFact> = claims.iter().map(ClaimFact::of).collect();
+    claims.sort_by(|a, b| a.name.cmp(&b.name));
     let pods: Vec<Pod> = list(cluster, client, &labels::of_cluster(&cluster.name)).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
@@ -51,16 +53,6 @@ pub async fn observe(
         EngineView::default()
     };
     Ok(Observed { live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
-}
-
-/// StatefulSets give claims the labels of their selector only.
-async fn claims(cluster: &Cluster, client: &Client) -> Result<Vec<ClaimFact>, kube::Error> {
-    let selector = labels::selector(&cluster.name, Component::Broker);
-    let selector: Vec<String> = selector.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &selector.join(",")).await?;
-    let mut claims: Vec<ClaimFact> = claims.iter().map(ClaimFact::of).collect();
-    claims.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(claims)
 }
 
 async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {
@@ -113,33 +105,28 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
     let groups = cluster.groups();
     EngineView {
         controller_leader: leader(facts),
-        groups: groups.iter().map(|g| (g.clone(), group(cluster, facts, g))).collect(),
+        groups: groups.iter().map(|g| (g.clone(), group(facts, g))).collect(),
         routes: facts
             .name_servers
             .iter()
             .map(|(address, registered)| (pod_of(address), route(registered, &groups)))
             .collect(),
+        configs: facts.brokers.iter().map(|(address, b)| (pod_of(address), config(&b.config))).collect(),
     }
 }
 
-fn group(cluster: &Cluster, facts: &EngineFacts, group: &str) -> GroupView {
-    let addresses = cluster.broker_addresses(group);
-    let config = |address: &String| Some((pod_of(address), writes(facts.brokers.get(address)?.config.known()?)));
-    GroupView {
-        sync: sync(facts, group),
-        writes: addresses.iter().filter_map(config).collect(),
-        left: None,
-        lacks: None,
-    }
+fn group(facts: &EngineFacts, group: &str) -> GroupView {
+    GroupView { sync: sync(facts, group), left: None, lacks: None }
 }
 
-/// The engine's defaults where a key is not there.
-fn writes(config: &BTreeMap<String, String>) -> Writes {
-    let number = |key: &str| config.get(key).and_then(|v| v.parse::<i64>().ok());
-    Writes {
-        permission: number(PERMISSION).and_then(|p| u32::try_from(p).ok()).unwrap_or(6),
-        fenced: number(FENCE).is_some_and(|until| until > 0),
-    }
+fn config(fact: &Fact<BTreeMap<String, String>>) -> ConfigView {
+    let live = match fact {
+        Fact::Unknown { unknown: error } => Err(unknown(error)),
+        Fact::Known(all) => {
+            Ok(all.iter().filter(|(k, _)| keys::is_live(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
+        }
+    };
+    ConfigView { live }
 }
 
 /// The pod whose `host:port` this is: the first label of its DNS name.

@@ -1,6 +1,6 @@
 //! From the raw spec to a `Cluster`: every default resolved, every quantity a number, nothing left that can be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::PAUSED_ANNOTATION;
 use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimPolicy};
@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 
+use crate::broker_cluster::keys;
 use crate::broker_cluster::memory::Memory;
 use crate::config::Settings;
 use crate::quantity;
@@ -111,6 +112,10 @@ pub struct Extent {
     pub sizes: BTreeMap<String, i32>,
     /// Phases of groups that are not open.
     pub phases: BTreeMap<String, GroupPhase>,
+    /// Groups that are empty and refuse every message.
+    pub fenced: BTreeSet<String>,
+    /// Replicas that must hold a message, of groups that have too few in sync for the number that is declared.
+    pub min_in_sync: BTreeMap<String, i32>,
 }
 
 /// Proxies, parsed.
@@ -194,6 +199,18 @@ pub enum InvalidSpec {
         /// MiB needed.
         least: i64,
     },
+    /// The engine has no such key.
+    #[error("RocketMQ {version} has no key {key} ({field}): {}", advice.as_ref().map_or_else(|| "remove it".to_owned(), |k| format!("write {k}")))]
+    UnknownKey {
+        /// Path in the spec.
+        field: String,
+        /// The key.
+        key: String,
+        /// The engine's version.
+        version: String,
+        /// The key that was probably meant.
+        advice: Option<String>,
+    },
     /// The object has no name, namespace or uid, so it never came from an API server.
     #[error("the object has no {0}: apply it to an API server first")]
     NotFromServer(&'static str),
@@ -222,7 +239,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         mode: mode(object),
         name_servers: NameServers {
             replicas: spec.name_servers.replicas.unwrap_or(if replicated { 2 } else { 1 }),
-            pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role)?,
+            pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role, &spec.version)?,
         },
         controllers: Controllers {
             replicas: spec.controllers.replicas.unwrap_or(if replicated { 3 } else { 1 }),
@@ -231,7 +248,7 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
                 class: spec.controllers.storage.class.clone(),
                 retain,
             },
-            pods: pods(Component::Controller, "controllers", &spec.controllers.role)?,
+            pods: pods(Component::Controller, "controllers", &spec.controllers.role, &spec.version)?,
         },
         brokers: Brokers {
             groups: spec.brokers.groups,
@@ -244,14 +261,14 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
                 retain,
             },
             give_up_after: spec.brokers.storage.give_up_after.as_deref().map(|t| quantity::milliseconds(t) / 1000),
-            pods: pods(Component::Broker, "brokers", &spec.brokers.role)?,
+            pods: pods(Component::Broker, "brokers", &spec.brokers.role, &spec.version)?,
         },
         proxies: Proxies {
             scale: match &spec.proxies.autoscaling {
                 Some(a) => ProxyScale::Auto(a.clone()),
                 None => ProxyScale::Fixed(spec.proxies.replicas.unwrap_or(1)),
             },
-            pods: pods(Component::Proxy, "proxies", &spec.proxies.role)?,
+            pods: pods(Component::Proxy, "proxies", &spec.proxies.role, &spec.version)?,
         },
         endpoints: spec.endpoints.clone(),
         metrics: spec.metrics.enabled,
@@ -269,7 +286,11 @@ fn mode(object: &BrokerCluster) -> Mode {
     }
 }
 
-fn pods(component: Component, field: &str, role: &Role) -> Result<Pods, InvalidSpec> {
+fn pods(component: Component, field: &str, role: &Role, version: &str) -> Result<Pods, InvalidSpec> {
+    if let Some((key, advice)) = role.config.keys().find_map(|k| Some((k, keys::unknown(component, version, k)?))) {
+        let (field, key) = (format!("spec.{field}.config"), key.clone());
+        return Err(InvalidSpec::UnknownKey { field, key, version: version.into(), advice: advice.map(str::to_owned) });
+    }
     let resources = role.resources.clone().unwrap_or_default();
     let (mut requests, mut limits) = (resources.requests, resources.limits);
     // Without a limit the JVM would size itself by the node; a request alone is taken as the limit.
@@ -371,6 +392,18 @@ impl Cluster {
     #[must_use]
     pub fn phase_of(&self, group: &str) -> GroupPhase {
         self.brokers.extent.phases.get(group).copied().unwrap_or_default()
+    }
+
+    /// Whether a broker group refuses every message.
+    #[must_use]
+    pub fn is_fenced(&self, group: &str) -> bool {
+        self.brokers.extent.fenced.contains(group)
+    }
+
+    /// Replicas of a broker group that must hold a message before it is acknowledged.
+    #[must_use]
+    pub fn min_in_sync_of(&self, group: &str) -> i32 {
+        self.brokers.extent.min_in_sync.get(group).copied().unwrap_or(self.brokers.min_in_sync)
     }
 
     /// `host:port` of one broker replica.

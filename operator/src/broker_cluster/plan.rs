@@ -9,14 +9,14 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::resources::{Resources, resources};
+use crate::broker_cluster::parse::{Cluster, Volume};
+use crate::broker_cluster::resources::{Resources, config, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 use crate::broker_cluster::{given_up, identities};
 use crate::child::{ChildKind, ChildRef, Write, compare};
-use crate::labels;
+use crate::{labels, quantity};
 
 /// What is to be done now.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -26,12 +26,15 @@ pub struct Plan {
     pub resources: Resources,
     /// Writes that bring the API server there.
     pub writes: Vec<Write>,
-    /// Changes of the engine that disturb nobody who serves.
+    /// Volumes that are to grow. They disturb nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub calls: Vec<Call>,
+    pub growths: Vec<Growth>,
     /// Volume claims of replicas that were declared away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimFact>,
+    /// Changes of the engine that disturb nobody who serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
     /// The one step that disturbs something that serves.
     pub step: Option<Step>,
     /// What was not done, and why.
@@ -41,6 +44,26 @@ pub struct Plan {
     /// Broker groups that do not take messages, on their way in or out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, GroupPhase>,
+}
+
+impl Plan {
+    /// Nothing is to be done now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { writes, growths, claims, calls, step, .. } = self;
+        writes.is_empty() && growths.is_empty() && claims.is_empty() && calls.is_empty() && step.is_none()
+    }
+}
+
+/// A volume that is to grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// Name of its claim.
+    pub claim: String,
+    /// Size that is asked for now.
+    pub from: String,
+    /// Size to ask for.
+    pub to: String,
 }
 
 /// A step that disturbs something that serves. One at a time in a cluster.
@@ -98,7 +121,9 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     let mut step = given_up::next(&cluster, observed, &mut holds)
         .or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
     // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
-    let busy = step.is_some() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
+    let mut calls = keys_to_set(&cluster, observed);
+    let busy =
+        step.is_some() || !calls.is_empty() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
     if !busy {
         match scale::shrink(&cluster, observed, &mut holds) {
             Some(Ok(group)) => {
@@ -110,8 +135,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
             None => {}
         }
     }
-    let mut calls = identities::stale(&cluster, observed);
-    calls.extend(scale::writes(&cluster, observed));
+    calls.extend(identities::stale(&cluster, observed));
     calls.extend(scale::offsets(&cluster, observed));
     if let Some(Gone::Forget(call)) = gone {
         calls.push(call);
@@ -119,8 +143,9 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     Ok(Plan {
         resources,
         writes,
-        calls,
+        growths: growths(&cluster, observed),
         claims: surplus_claims(&cluster, observed),
+        calls,
         step,
         holds,
         outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
@@ -138,8 +163,8 @@ fn wanted(
     let mut declared = resources(cluster);
     if let Some(group) = removed {
         let of_group = |labels: &BTreeMap<String, String>| labels.get(labels::GROUP).is_some_and(|g| g == group);
-        let config = declared.stateful_sets.iter().find(|s| s.name_any() == group).map(broker_config);
-        declared.config_maps.retain(|m| Some(m.name_any()) != config);
+        let own = declared.stateful_sets.iter().find(|s| s.name_any() == group).map(mounts).unwrap_or_default();
+        declared.config_maps.retain(|m| !own.contains(&m.name_any()));
         declared.stateful_sets.retain(|s| !of_group(s.labels()));
         declared.pod_disruption_budgets.retain(|b| !of_group(b.labels()));
     }
@@ -150,10 +175,10 @@ fn wanted(
     Ok((declared, writes))
 }
 
-/// Name of the ConfigMap that a StatefulSet's pods mount.
-fn broker_config(set: &StatefulSet) -> String {
+/// Names of the ConfigMaps that a StatefulSet's pods mount.
+fn mounts(set: &StatefulSet) -> BTreeSet<String> {
     let volumes = set.spec.iter().filter_map(|s| s.template.spec.as_ref()?.volumes.as_ref()).flatten();
-    volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).next().unwrap_or_default()
+    volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect()
 }
 
 /// Volumes of replicas that were declared away, where volumes are not to be kept.
@@ -173,30 +198,47 @@ fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
     observed.claims.iter().filter(is_surplus).cloned().collect()
 }
 
-/// Claim templates can't be changed in a StatefulSet: the live ones stay, and another declared size is held.
+/// Claims that ask for less than is declared.
+fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
+    let controllers =
+        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
+    let mut sets = vec![controllers];
+    sets.extend(cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (g, replicas, &cluster.brokers.volume)
+    }));
+    let growth = |claim: String, to: &str| {
+        let from = &observed.claims.iter().find(|c| c.name == claim && !c.terminating)?.requested;
+        let smaller = quantity::parse(from)? < quantity::parse(to)?;
+        smaller.then(|| Growth { claim, from: from.clone(), to: to.to_owned() })
+    };
+    let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
+        (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
+    };
+    sets.into_iter().flat_map(of_set).collect()
+}
+
+/// Size of the volumes of a StatefulSet, by its claims' template.
+fn claimed(set: &StatefulSet) -> Option<&String> {
+    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| &q.0)
+}
+
+/// Claim templates can't be changed in a StatefulSet: the live ones stay. Claims that exist grow one by one; a smaller size is held.
 fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
     let name = set.name_any();
-    let Some(live) = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(|s| s.spec.as_ref())
-    else {
-        return;
-    };
-    let Some(spec) = set.spec.as_mut() else { return };
-    let size = |claims: &Option<Vec<k8s_openapi::api::core::v1::PersistentVolumeClaim>>| {
-        let claim = claims.as_ref()?.first()?.spec.as_ref()?;
-        claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| q.0.clone())
-    };
-    if let (Some(live_size), Some(declared)) = (size(&live.volume_claim_templates), size(&spec.volume_claim_templates))
-    {
-        if crate::quantity::parse(&live_size) != crate::quantity::parse(&declared) {
-            holds.push(Hold::VolumeSizeFixed { set: name, live: live_size.clone(), declared });
-        }
-        let request = spec
-            .volume_claim_templates
-            .as_mut()
-            .and_then(|c| c.first_mut()?.spec.as_mut()?.resources.as_mut()?.requests.as_mut()?.get_mut("storage"));
-        if let Some(request) = request {
-            request.0 = live_size;
-        }
+    let live = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(claimed);
+    let (Some(live), Some(declared)) = (live, claimed(set)) else { return };
+    if quantity::parse(declared) < quantity::parse(live) {
+        holds.push(Hold::VolumeSizeFixed { set: name, live: live.clone(), declared: declared.clone() });
+    }
+    let request = set
+        .spec
+        .as_mut()
+        .and_then(|s| s.volume_claim_templates.as_mut()?.first_mut()?.spec.as_mut()?.resources.as_mut())
+        .and_then(|r| r.requests.as_mut()?.get_mut("storage"));
+    if let Some(request) = request {
+        request.0.clone_from(live);
     }
 }
 
@@ -270,6 +312,26 @@ fn of_kind<K: Resource + Serialize>(
         !taken
     });
     Ok(writes)
+}
+
+/// Keys that running brokers have otherwise than they should, of those that they take while they run. A key that a broker does not have at all is none of
+/// its version.
+fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
+    let mut calls = Vec::new();
+    for group in cluster.groups() {
+        let wanted = config::live_keys(cluster, &group);
+        for pod in cluster.pods_of(&group) {
+            let differs = |(key, value): &(&String, &String)| {
+                observed.engine.live_key(&pod, key).is_some_and(|has| has != value.as_str())
+            };
+            let keys: BTreeMap<_, _> = wanted.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
+            let stays = observed.pods.iter().any(|p| p.name == pod && !p.terminating);
+            if stays && !keys.is_empty() {
+                calls.push(Call::Set { pod, keys });
+            }
+        }
+    }
+    calls
 }
 
 /// Pods that run another template than their StatefulSet has now, in the order in which they should go: name servers, controllers, slaves,

@@ -93,6 +93,18 @@ pub enum Hold {
         /// Why.
         why: String,
     },
+    /// More replicas are to hold each message than are in sync.
+    #[error(
+        "{group} goes on with minInSyncReplicas {live} until {declared} replicas are in sync: it would refuse messages"
+    )]
+    TooFewInSync {
+        /// The group.
+        group: String,
+        /// As many must hold a message now.
+        live: i32,
+        /// As many are declared.
+        declared: i32,
+    },
     /// Another number of controllers follows from the spec than there is.
     #[error(
         "there are {live} controllers, not {declared}: the members of their Raft group are fixed at creation; write controllers.replicas: {live} in a new cluster's spec to choose"
@@ -103,8 +115,8 @@ pub enum Hold {
         /// Controllers that follow from the spec.
         declared: i32,
     },
-    /// Another size is declared than volumes have.
-    #[error("volumes of {set} keep {live}: the size of existing volumes is not changed ({declared} is declared)")]
+    /// A smaller size is declared than volumes have.
+    #[error("volumes of {set} keep {live}: volumes only grow ({declared} is declared); write {live} or more")]
     VolumeSizeFixed {
         /// StatefulSet.
         set: String,
@@ -154,6 +166,7 @@ impl Hold {
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
             Self::Draining { .. } => Reason::GroupDraining,
             Self::Opening { .. } => Reason::GroupOpening,
+            Self::TooFewInSync { .. } => Reason::CatchingUp,
             Self::ControllersFixed { .. } => Reason::ControllersFixed,
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
             Self::NodeGone { .. } => Reason::NodeGone,

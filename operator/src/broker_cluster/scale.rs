@@ -1,24 +1,22 @@
 //! Broker groups and replicas on their way in and out. Pure.
 //!
 //! The annotation `gantry.dev/phase` of a group's StatefulSet is the record of where it is; what is done of it is done again until the engine says that
-//! it is so. A group that is not open has `brokerPermission=4` on every replica: its routes send no producer there. A broker that starts anew reads its
-//! file and is open until the next pass: at a new group messages may come in for that long, and are read from the first on; at one that goes they are
-//! drained like the others. Before a group goes it is fenced: what was acknowledged before is seen by one more look, and nothing is after.
+//! it is so. A group that is not open has `brokerPermission=4` on every replica, from its start on and while it runs: its routes send no producer there.
+//! Before a group goes it is fenced: what was acknowledged before is seen by one more look, and nothing is after.
 
 use gantry_crds::status::GroupPhase;
 
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::extent::{existing, set};
+use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::Step;
 use crate::broker_cluster::safety::Hold;
-use crate::broker_cluster::view::{Observed, Queues, Writes};
+use crate::broker_cluster::view::{Observed, Queues};
 
 /// Seconds for which nothing may be left before a group goes: clients ask for routes every 30 s, and what a consumer holds comes back within seconds of
 /// its time.
 pub const QUIET: i64 = 60;
-/// `brokerPermission` of a group that only lets read.
-pub const CLOSED: u32 = 4;
 
 /// The cluster as it should be now, on the way to what is declared.
 pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Cluster {
@@ -27,6 +25,15 @@ pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) ->
         let live = cluster.controllers.replicas;
         holds.push(Hold::ControllersFixed { live, declared: declared.controllers.replicas });
     }
+    cluster.brokers.extent.min_in_sync.retain(|group, live| {
+        let in_sync = observed.engine.sync(group).map_or(0, |s| s.in_sync.len());
+        let waits = i32::try_from(in_sync).unwrap_or(i32::MAX) < declared.brokers.min_in_sync;
+        if waits {
+            let (group, live, declared) = (group.clone(), *live, declared.brokers.min_in_sync);
+            holds.push(Hold::TooFewInSync { group, live, declared });
+        }
+        waits
+    });
     let before = cluster.clone();
     let groups = cluster.groups();
     let is_there = |group: &String| set(&observed.live, group).is_some();
@@ -49,6 +56,9 @@ pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) ->
     }
     let phase = going(&before, observed, last, kept, holds);
     enter(&mut cluster, last, phase);
+    if phase == GroupPhase::Draining && is_quiet(observed, last) {
+        cluster.brokers.extent.fenced.insert(last.clone());
+    }
     cluster
 }
 
@@ -61,6 +71,7 @@ fn enter(cluster: &mut Cluster, group: &str, phase: GroupPhase) {
     }
     if phase == GroupPhase::Removing {
         extent.sizes.insert(group.to_owned(), 0);
+        extent.fenced.insert(group.to_owned());
     }
 }
 
@@ -140,9 +151,9 @@ fn still_needed(observed: &Observed, group: &str) -> Option<String> {
         Ok(sync) => sync,
         Err(unknown) => return Some(unknown.message),
     };
+    let key = |pod: &str, key| observed.engine.live_key(pod, key).unwrap_or_default().to_owned();
     // Whoever lives may be master a moment later.
-    let fenced =
-        |pod: &String| view.and_then(|v| v.writes.get(pod)).is_some_and(|w| w.fenced && w.permission == CLOSED);
+    let fenced = |pod: &str| key(pod, PERMISSION) == CLOSED && key(pod, FENCE) == NEVER;
     let sends = sync.identities.iter().find(|i| i.alive && !fenced(&i.pod));
     sends.map(|i| format!("{} is not known to refuse messages", i.pod))
 }
@@ -152,25 +163,6 @@ fn is_quiet(observed: &Observed, group: &str) -> bool {
     let left = observed.engine.groups.get(group).and_then(|v| v.left.as_ref());
     let empty = left.is_some_and(|l| l.as_ref().is_ok_and(super::view::Left::is_empty));
     empty && observed.empty_since.get(group).is_some_and(|since| observed.now - since >= QUIET)
-}
-
-/// What every replica that can be asked should let producers do, where it does not.
-#[must_use]
-pub fn writes(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
-    let open = cluster.brokers.pods.config.get("brokerPermission").and_then(|p| p.parse().ok()).unwrap_or(6);
-    let mut calls = Vec::new();
-    for group in cluster.groups() {
-        let Some(view) = observed.engine.groups.get(&group) else { continue };
-        let wanted = match cluster.phase_of(&group) {
-            GroupPhase::Open => Writes { permission: open, fenced: false },
-            GroupPhase::Opening => Writes { permission: CLOSED, fenced: false },
-            GroupPhase::Draining => Writes { permission: CLOSED, fenced: is_quiet(observed, &group) },
-            GroupPhase::Removing => Writes { permission: CLOSED, fenced: true },
-        };
-        let differs = view.writes.iter().filter(|(_, is)| **is != wanted).map(|(pod, _)| pod.clone());
-        calls.extend(differs.map(|pod| Call::SetWrites { group: group.clone(), pod, writes: wanted }));
-    }
-    calls
 }
 
 /// Offsets that new groups lack, from the first message on; some of them where they are many.

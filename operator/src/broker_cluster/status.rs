@@ -60,7 +60,7 @@ pub fn status(
             g.drain = progress::drain(before, observed.engine.groups.get(&g.name).and_then(|v| v.left.as_ref()), now);
         }
     }
-    let counts = Counts::of(cluster, observed, &groups);
+    let counts = Counts::of(cluster, &all, observed, &groups);
     let generation = cluster.generation;
     let is = |type_, (status, reason, message): Judgement| {
         condition(type_, status, reason, message, generation, now.clone())
@@ -222,7 +222,7 @@ fn progressing(
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe if !plan.writes.is_empty() || !plan.calls.is_empty() || plan.step.is_some() => {
+        Mode::Plan | Mode::Observe if !plan.is_empty() => {
             return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
@@ -242,11 +242,17 @@ fn progressing(
     if !plan.writes.is_empty() {
         return (Truth::True, Reason::Applying, format!("{} objects are being changed", plan.writes.len()));
     }
+    if let Some(sentence) = growing(plan, observed) {
+        return (Truth::True, Reason::Applying, sentence);
+    }
     if let Some(group) = groups.iter().rev().find(|g| !g.phase.is_open()) {
         let reason = if group.phase == GroupPhase::Opening { Reason::GroupOpening } else { Reason::GroupDraining };
         let hold = plan.holds.iter().find(|h| h.reason() == reason);
         let phase = group.phase.as_str().to_lowercase();
         return (Truth::True, reason, hold.map_or_else(|| format!("{phase} {}", group.name), ToString::to_string));
+    }
+    if let Some(call) = plan.calls.first() {
+        return (Truth::True, Reason::Applying, call.event().1);
     }
     if let Some(set) = groups.iter().find(|g| g.replicas.len() > usize::try_from(cluster.brokers.replicas).unwrap_or(0))
     {
@@ -259,6 +265,19 @@ fn progressing(
     }
     unknown(cluster, observed, counts)
         .unwrap_or_else(|| (Truth::True, Reason::Creating, "waiting for pods to serve".into()))
+}
+
+/// What is being done to volumes, where something is: asked for, or asked for and not there yet.
+fn growing(plan: &Plan, observed: &Observed) -> Option<String> {
+    if let Some(g) = plan.growths.first() {
+        return Some(format!("growing {} from {} to {}", g.claim, g.from, g.to));
+    }
+    let size = crate::quantity::parse;
+    observed.claims.iter().find_map(|c| {
+        let has = c.capacity.as_ref()?;
+        (size(has)? < size(&c.requested)?)
+            .then(|| format!("{} has {has} of {}: its storage has to grow it", c.name, c.requested))
+    })
 }
 
 fn degraded(
@@ -355,9 +374,19 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
         };
         PlannedChange { action: action.into(), object: w.child().to_string(), why }
     });
+    let growths = plan.growths.iter().map(|g| PlannedChange {
+        action: "Grow".into(),
+        object: format!("PersistentVolumeClaim/{}", g.claim),
+        why: Some(format!("from {} to {}", g.from, g.to)),
+    });
+    let claims = plan.claims.iter().map(|c| PlannedChange {
+        action: "Delete".into(),
+        object: format!("PersistentVolumeClaim/{}", c.name),
+        why: Some("its replica was declared away, with its volume".into()),
+    });
     let calls = plan.calls.iter().map(|c| PlannedChange {
         action: c.action().into(),
-        object: format!("broker group {}", c.group()),
+        object: c.object(),
         why: Some(c.event().1),
     });
     let step = plan.step.iter().map(|s| match s {
@@ -377,7 +406,7 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             why: Some("its node is gone: its volume is deleted too".into()),
         },
     });
-    writes.chain(calls).chain(step).collect()
+    writes.chain(growths).chain(claims).chain(calls).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

@@ -6,6 +6,7 @@ use gantry_crds::BrokerClusterStatus;
 use gantry_crds::names::Component;
 use gantry_crds::status::GroupStatus;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
@@ -17,7 +18,7 @@ use crate::labels;
 pub struct Observed {
     /// Children on the API server.
     pub live: Resources,
-    /// Volume claims of brokers, sorted by name.
+    /// Claims of the cluster's volumes, sorted by name.
     pub claims: Vec<ClaimFact>,
     /// Pods of the cluster, sorted by name.
     pub pods: Vec<PodFact>,
@@ -43,26 +44,37 @@ impl Observed {
 }
 
 /// What matters of a volume claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClaimFact {
-    /// Name.
+    /// Name, `data-<pod>`.
     pub name: String,
     /// This very claim, not a later one of the same name.
+    #[serde(default)]
     pub uid: String,
     /// Whether it is being deleted.
     #[serde(default)]
     pub terminating: bool,
+    /// Size that is asked for.
+    #[serde(default)]
+    pub requested: String,
+    /// Size that there is; nothing before the volume is bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<String>,
 }
 
 impl ClaimFact {
     /// The facts of a claim.
     #[must_use]
     pub fn of(claim: &PersistentVolumeClaim) -> Self {
+        let size = |sizes: Option<&BTreeMap<String, Quantity>>| sizes?.get("storage").map(|q| q.0.clone());
+        let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
         Self {
             name: claim.name_any(),
             uid: claim.uid().unwrap_or_default(),
             terminating: claim.metadata.deletion_timestamp.is_some(),
+            requested: size(resources.and_then(|r| r.requests.as_ref())).unwrap_or_default(),
+            capacity: size(claim.status.as_ref().and_then(|s| s.capacity.as_ref())),
         }
     }
 }
@@ -196,6 +208,17 @@ pub struct EngineView {
     pub groups: BTreeMap<String, GroupView>,
     /// Per name server pod: brokers that are registered there, by group, each with the pod that is registered as its master.
     pub routes: BTreeMap<String, RouteView>,
+    /// Per broker pod: the keys that it takes while it runs, as it has them.
+    #[serde(default)]
+    pub configs: BTreeMap<String, ConfigView>,
+}
+
+/// What a broker runs with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigView {
+    /// Keys that it takes while it runs.
+    #[serde(with = "known")]
+    pub live: Known<BTreeMap<String, String>>,
 }
 
 /// A group as the leading controller has it.
@@ -204,25 +227,12 @@ pub struct GroupView {
     /// Sync state.
     #[serde(with = "known")]
     pub sync: Known<SyncState>,
-    /// What each replica that said so lets producers do.
-    #[serde(default)]
-    pub writes: BTreeMap<String, Writes>,
     /// What a group that is to go still holds.
     #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
     pub left: Option<Known<Left>>,
     /// What a new group lacks.
     #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Known<Lacks>>,
-}
-
-/// What a broker lets producers do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Writes {
-    /// `brokerPermission`: what its routes say. It steers producers, it does not refuse them.
-    pub permission: u32,
-    /// `startAcceptSendRequestTimeStamp` is in the future: it refuses them.
-    pub fenced: bool,
 }
 
 /// What a broker group still holds for somebody.
@@ -315,11 +325,22 @@ pub struct RouteView {
 
 impl Default for EngineView {
     fn default() -> Self {
-        Self { controller_leader: Err(Unknown::not_asked()), groups: BTreeMap::new(), routes: BTreeMap::new() }
+        Self {
+            controller_leader: Err(Unknown::not_asked()),
+            groups: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            configs: BTreeMap::new(),
+        }
     }
 }
 
 impl EngineView {
+    /// What a running broker has of a key that it takes while it runs, where it said so.
+    #[must_use]
+    pub fn live_key(&self, pod: &str, key: &str) -> Option<&str> {
+        self.configs.get(pod)?.live.as_ref().ok()?.get(key).map(String::as_str)
+    }
+
     /// Sync state of a group, or why it is not known.
     ///
     /// # Errors

@@ -1,11 +1,16 @@
 //! Kind `ConsumerGroup`: what is particular to consumer groups. What they share with topics is in `metadata`.
 
-use std::collections::BTreeMap;
+pub mod reset;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::condition::Condition;
-use gantry_crds::consumer_group::{ConsumerGroup, ConsumerGroupStatus, Delivery, Retry};
+use gantry_crds::consumer_group::{
+    ConsumerGroup, ConsumerGroupStatus, Delivery, ExpressionType, LoadBalancing, Retry, Subscription,
+};
 use gantry_remoting::group::{
-    CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RetryPolicy, RetryPolicyKind,
+    CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RequestMode, RetryPolicy, RetryPolicyKind,
+    SimpleSubscription,
 };
 
 use crate::engine::system::is_system_group;
@@ -14,6 +19,7 @@ use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
 use crate::metadata::tenancy::Demand;
 use crate::quantity;
+use crate::topic::attribute_differences;
 
 /// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
 pub const PROXY_GROUP: &str = "CID_DefaultHeartBeatSyncerTopic";
@@ -49,8 +55,18 @@ impl Kind for ConsumerGroups {
             consume_message_orderly: s.delivery == Delivery::Ordered,
             retry_max_times: s.retry.max_attempts,
             group_retry_policy: retry_policy(&s.retry),
+            subscription_data_set: subscriptions(object, current),
+            attributes: attributes(object, current),
+            request_modes: request_modes(object, current),
             ..current.cloned().unwrap_or_else(|| GroupConfig::new(name))
         }
+    }
+
+    fn fit(desired: GroupConfig, current: Option<&GroupConfig>, broker: &BrokerMetadata) -> GroupConfig {
+        let held = |topic: &String| current.is_some_and(|c| c.request_modes.contains_key(topic));
+        let modes = desired.request_modes.iter().filter(|(t, _)| broker.topics.contains_key(*t) || held(t));
+        let request_modes = modes.map(|(t, m)| (t.clone(), *m)).collect();
+        GroupConfig { request_modes, ..desired }
     }
 
     fn unsupported(_: &ConsumerGroup, _: &Abilities) -> Option<String> {
@@ -82,10 +98,15 @@ impl Kind for ConsumerGroups {
                 ("ordered", c.consume_message_orderly.to_string()),
                 ("retry.maxAttempts", c.retry_max_times.to_string()),
                 ("retry policy", format!("{:?}", c.group_retry_policy)),
+                ("subscriptions", show_subscriptions(c)),
+                ("loadBalancing", show_modes(c)),
             ]
         };
         let pairs = show(current).into_iter().zip(show(desired));
-        pairs.filter(|(c, d)| c != d).map(|((field, c), (_, d))| format!("{field}: {c} → {d}")).collect()
+        let mut found: Vec<String> =
+            pairs.filter(|(c, d)| c != d).map(|((field, c), (_, d))| format!("{field}: {c} → {d}")).collect();
+        found.extend(attribute_differences(&current.attributes, &desired.attributes));
+        found
     }
 
     fn held(metadata: &BrokerMetadata) -> &BTreeMap<String, GroupConfig> {
@@ -108,13 +129,14 @@ impl Kind for ConsumerGroups {
         object.status.as_ref()
     }
 
-    fn status(report: Report) -> ConsumerGroupStatus {
+    fn status(report: Report, old: Option<&ConsumerGroupStatus>) -> ConsumerGroupStatus {
         ConsumerGroupStatus {
             observed_generation: report.generation,
             conditions: report.conditions,
             group_name: Some(report.engine_name),
             broker_groups: report.broker_groups,
             differences: report.differences,
+            reset_offset: old.and_then(|o| o.reset_offset.clone()),
         }
     }
 
@@ -132,6 +154,72 @@ impl Kind for ConsumerGroups {
 pub fn proxy_group(current: Option<&GroupConfig>) -> GroupConfig {
     let config = current.cloned().unwrap_or_else(|| GroupConfig::new(PROXY_GROUP));
     GroupConfig { consume_broadcast_enable: true, consume_enable: true, ..config }
+}
+
+/// What is declared; without a word about it, as the engine has it.
+fn subscriptions(object: &ConsumerGroup, current: Option<&GroupConfig>) -> Option<BTreeSet<SimpleSubscription>> {
+    let held = current.and_then(|c| c.subscription_data_set.clone());
+    if object.spec.subscriptions.is_empty() {
+        return held;
+    }
+    let of = |s: &Subscription| {
+        let kind = match s.expression_type {
+            ExpressionType::TAG => "TAG",
+            ExpressionType::SQL92 => "SQL92",
+        };
+        let same = |h: &&SimpleSubscription| {
+            h.topic == s.topic
+                && h.expression.as_deref() == Some(&*s.expression)
+                && h.expression_type.as_deref() == Some(kind)
+        };
+        // The version is the engine's affair.
+        let version = held.iter().flatten().find(same).map_or(0, |h| h.version);
+        SimpleSubscription {
+            topic: s.topic.clone(),
+            expression_type: Some(kind.to_owned()),
+            expression: Some(s.expression.clone()),
+            version,
+        }
+    };
+    Some(object.spec.subscriptions.iter().map(of).collect())
+}
+
+fn attributes(object: &ConsumerGroup, current: Option<&GroupConfig>) -> BTreeMap<String, String> {
+    let mut attributes = current.map(|c| c.attributes.clone()).unwrap_or_default();
+    attributes.extend(object.spec.attributes.iter().map(|(k, v)| (k.clone(), v.0.clone())));
+    attributes
+}
+
+fn request_modes(object: &ConsumerGroup, current: Option<&GroupConfig>) -> BTreeMap<String, RequestMode> {
+    let mut modes = current.map(|c| c.request_modes.clone()).unwrap_or_default();
+    if let Some(sharing) = object.spec.load_balancing {
+        let mode = match sharing {
+            LoadBalancing::Message => RequestMode::Pop,
+            LoadBalancing::Queue => RequestMode::Pull,
+        };
+        modes.extend(object.spec.subscriptions.iter().map(|s| (s.topic.clone(), mode)));
+    }
+    modes
+}
+
+fn show_subscriptions(config: &GroupConfig) -> String {
+    let show = |s: &SimpleSubscription| {
+        format!(
+            "{} {} {}",
+            s.topic,
+            s.expression_type.as_deref().unwrap_or("TAG"),
+            s.expression.as_deref().unwrap_or("*")
+        )
+    };
+    config.subscription_data_set.iter().flatten().map(show).collect::<Vec<_>>().join(", ")
+}
+
+fn show_modes(config: &GroupConfig) -> String {
+    let show = |(topic, mode): (&String, &RequestMode)| match mode {
+        RequestMode::Pop => format!("{topic} Message"),
+        RequestMode::Pull => format!("{topic} Queue"),
+    };
+    config.request_modes.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
 fn retry_policy(retry: &Retry) -> RetryPolicy {

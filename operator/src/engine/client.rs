@@ -8,6 +8,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gantry_remoting::broker::GetBrokerConfig;
 use gantry_remoting::cluster::GetNameServerConfig;
+use gantry_remoting::consume::GetRequestModes;
 use gantry_remoting::controller::GetControllerConfig;
 use gantry_remoting::group::GetAllGroups;
 use gantry_remoting::stats::{
@@ -233,7 +234,14 @@ impl Engine for RemotingEngine {
         async move {
             let topics = self.ask(cluster, broker, &GetAllTopics);
             let groups = self.ask(cluster, broker, &GetAllGroups);
-            let (topics, groups) = futures::try_join!(topics, groups)?;
+            let modes = self.ask(cluster, broker, &GetRequestModes);
+            let (topics, mut groups, modes) = futures::try_join!(topics, groups, modes)?;
+            for (group, modes) in modes {
+                // Modes outlive their group.
+                if let Some(group) = groups.get_mut(&group) {
+                    group.request_modes = modes;
+                }
+            }
             Ok(BrokerMetadata { topics, groups })
         }
         .boxed()

@@ -6,8 +6,9 @@ use futures::future::join_all;
 use gantry_remoting::Request;
 use gantry_remoting::broker::{GetHaStatus, UpdateBrokerConfig};
 use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateNameServerConfig, WipeWritePermission};
+use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
-use gantry_remoting::group::DeleteGroup;
+use gantry_remoting::group::{DeleteGroup, GroupChange};
 use gantry_remoting::stats::SetConsumerOffset;
 use gantry_remoting::topic::DeleteTopic;
 use tokio::time::Instant;
@@ -41,7 +42,10 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
             Ok(failed(execution.permission(name_servers, group, *writable).await))
         }
         EngineWrite::UpsertTopics { broker, changes } => execution.upsert(broker, changes).await,
-        EngineWrite::UpsertGroups { broker, changes } => execution.upsert(broker, changes).await,
+        EngineWrite::UpsertGroups { broker, changes } => execution.groups(broker, changes).await,
+        EngineWrite::ResetOffsets { broker, group, topics, timestamp } => {
+            execution.reset(broker, group, topics, *timestamp).await
+        }
         EngineWrite::DeleteTopics { masters, replicas, name_servers, topics } => {
             execution.delete_topics(masters, replicas, name_servers, topics).await
         }
@@ -158,6 +162,37 @@ impl Execution<'_> {
         let Execution { engine, cluster, deadline } = *self;
         let batches = Batches { engine, cluster, broker, deadline, within: engine.limits.execute };
         Ok(failed(batches.run(items).await))
+    }
+
+    /// Groups in lists, then their modes one by one: there is no list of those.
+    async fn groups(&self, broker: &str, changes: &[GroupChange]) -> Outcome {
+        let mut outcome = self.upsert(broker, changes).await?;
+        for change in changes {
+            let group = &change.config.group_name;
+            for (topic, mode) in &change.modes {
+                if outcome.failed.contains_key(group) {
+                    break;
+                }
+                let request = SetRequestMode { topic: topic.clone(), group: group.clone(), mode: *mode };
+                let what = format!("{group} {topic} {mode:?}");
+                if let Err(error) = self.one(broker, &what, &request).await {
+                    outcome.failed.insert(group.clone(), error);
+                }
+            }
+        }
+        Ok(outcome)
+    }
+
+    async fn reset(&self, broker: &str, group: &str, topics: &[String], timestamp: i64) -> Outcome {
+        self.must_be_master(broker).await?;
+        let mut failed = Failed::new();
+        for topic in topics {
+            let request = ResetOffset { group: group.to_owned(), topic: topic.clone(), timestamp };
+            if let Err(error) = self.one(broker, &format!("{group} {topic} to {timestamp}"), &request).await {
+                failed.insert(topic.clone(), error);
+            }
+        }
+        Ok(self::failed(failed))
     }
 
     /// A replica takes topics and groups like a master, says success, and forgets them when it next copies its master's.

@@ -47,7 +47,7 @@ pub trait Engine: Send + Sync {
     /// [`Fact::Unknown`] with the reason.
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts>;
 
-    /// All topics and consumer groups of one broker (`host:port`), the engine's own among them: two calls, whatever their number.
+    /// All topics and consumer groups of one broker (`host:port`), the engine's own among them: three calls, whatever their number.
     fn metadata<'a>(
         &'a self,
         cluster: &'a ClusterId,

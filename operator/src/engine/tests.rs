@@ -104,6 +104,7 @@ fn refuse(code: i32, remark: &str) -> Does {
 
 const RUNTIME: &str = r#"{"table":{"brokerActive":"true"}}"#;
 const GROUPS: &str = r#"{"subscriptionGroupTable":{}}"#;
+const MODES: &str = r#"{"messageRequestModeMap":{}}"#;
 const TOPICS: &str = r#"{"topicConfigTable":{}}"#;
 
 fn quick() -> Limits {
@@ -120,13 +121,18 @@ fn shop() -> ClusterId {
     ClusterId::new("ns", "shop")
 }
 
-fn both_lists(request: &Command) -> Does {
-    answer(if request.code == Code::GetAllTopicConfig.number() { TOPICS } else { GROUPS })
+fn all_lists(request: &Command) -> Does {
+    let of = |code: Code| request.code == code.number();
+    answer(match () {
+        () if of(Code::GetAllTopicConfig) => TOPICS,
+        () if of(Code::GetAllMessageRequestMode) => MODES,
+        () => GROUPS,
+    })
 }
 
 #[tokio::test(start_paused = true)]
 async fn many_calls_share_one_connection() {
-    let peers = Peers::new(|_, request| both_lists(request));
+    let peers = Peers::new(|_, request| all_lists(request));
     let engine = RemotingEngine::with_connect(quick(), peers.clone());
     let cluster = shop();
     let calls = join_all((0..50).map(|_| engine.metadata(&cluster, "broker:1"))).await;
@@ -145,12 +151,12 @@ async fn calls_under_way_on_one_address_are_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_broke_while_idle_is_made_again_for_a_question_but_not_for_a_change() {
-    for (change, connections) in [(false, 3), (true, 2)] {
+    for (change, connections) in [(false, 4), (true, 2)] {
         let count = AtomicUsize::new(0);
         let peers = Peers::new(move |_, request| match count.fetch_add(1, Ordering::SeqCst) {
-            // The first two are the lists of the first call. The third request finds the peer gone.
-            2 => Does::HangsUp,
-            _ => both_lists(request),
+            // The first three are the lists of the first call. The fourth request finds the peer gone.
+            3 => Does::HangsUp,
+            _ => all_lists(request),
         });
         let engine = RemotingEngine::with_connect(quick(), peers.clone());
         let cluster = shop();
@@ -175,7 +181,7 @@ async fn a_connection_that_broke_while_idle_is_made_again_for_a_question_but_not
 async fn after_a_call_without_an_answer_the_next_one_connects_anew() {
     let peers = Peers::new(|_, request| match request.code {
         code if code == Code::GetBrokerConfig.number() => Does::Hangs,
-        _ => both_lists(request),
+        _ => all_lists(request),
     });
     let engine = RemotingEngine::with_connect(quick(), peers.clone());
     let target = super::ConfigTarget::Broker("broker:1".to_owned());
@@ -244,7 +250,7 @@ async fn a_cluster_that_answers_nothing_is_left_alone_and_tried_again_while_othe
     let answers = Arc::clone(&alive);
     let peers = Peers::new(move |address, request| match address {
         "dead:1" if answers.load(Ordering::SeqCst) == 0 => Does::Hangs,
-        _ => both_lists(request),
+        _ => all_lists(request),
     });
     let passed = Arc::new(Mutex::new(Duration::ZERO));
     let (clock, start) = (Arc::clone(&passed), Instant::now());
@@ -266,7 +272,7 @@ async fn a_cluster_that_answers_nothing_is_left_alone_and_tried_again_while_othe
 #[tokio::test(start_paused = true)]
 async fn requests_are_signed_for_clusters_with_credentials_only() {
     let peers = Peers::new(|address, request| match (address, request.ext.contains_key("Signature")) {
-        ("signed:1", true) | ("plain:1", false) => both_lists(request),
+        ("signed:1", true) | ("plain:1", false) => all_lists(request),
         _ => refuse(16, "who are you"),
     });
     let credentials = |cluster: &ClusterId| (cluster.name == "signed").then(|| Credentials::new("gantry", "s3cret"));

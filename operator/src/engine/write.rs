@@ -88,6 +88,17 @@ pub enum EngineWrite {
         /// The groups.
         changes: Vec<GroupChange>,
     },
+    /// Sets a consumer group's offsets on a master to the first message stored at a time or later.
+    ResetOffsets {
+        /// The master.
+        broker: String,
+        /// The consumer group.
+        group: String,
+        /// Topics.
+        topics: Vec<String>,
+        /// Milliseconds of the epoch; 0 is the beginning.
+        timestamp: i64,
+    },
     /// Deletes consumer groups on masters.
     DeleteGroups {
         /// Masters.

@@ -45,6 +45,8 @@ pub trait Kind: Send + Sync + 'static {
     fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
+    /// `desired` without what this broker can't take because it has not what that speaks of.
+    fn fit(desired: Self::Config, current: Option<&Self::Config>, broker: &BrokerMetadata) -> Self::Config;
     /// Why this cluster's engine can't have it, or `None`.
     fn unsupported(object: &Self::Object, abilities: &Abilities) -> Option<String>;
     /// `desired` with what must not be cut off from `current` at once; `None` where there is no such thing.
@@ -72,8 +74,8 @@ pub trait Kind: Send + Sync + 'static {
     ) -> EngineWrite;
     /// The status that the object has.
     fn old_status(object: &Self::Object) -> Option<&Self::Status>;
-    /// A status.
-    fn status(report: Report) -> Self::Status;
+    /// A status. What the report does not speak of stays as in `old`.
+    fn status(report: Report, old: Option<&Self::Status>) -> Self::Status;
     /// The conditions of a status.
     fn conditions(status: &Self::Status) -> &[Condition];
     /// Broker groups that held it as declared, by a status.

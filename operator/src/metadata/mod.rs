@@ -10,6 +10,7 @@ pub mod pass;
 pub mod plan;
 pub mod repairs;
 pub mod replicas;
+pub mod resets;
 pub mod status;
 pub mod tenancy;
 

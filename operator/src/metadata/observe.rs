@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use gantry_crds::condition::Reason;
+use gantry_crds::names;
 use gantry_crds::topic::DeletionPolicy;
 
-use crate::broker_cluster::call::PERMISSION;
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::scale::CLOSED;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::{ClusterId, Engine, EngineError, EngineFacts, Fact};
@@ -47,7 +47,7 @@ pub async fn observe(
         }
     }
     for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = consumers(engine, &id, &observed, &declared.engine_name).await {
+        if let Some(what) = consumers(engine, cluster, &observed, &declared.engine_name).await {
             observed.not_empty.insert(declared.engine_name.clone(), what);
         }
     }
@@ -81,7 +81,7 @@ async fn master(
     };
     // A topic that producers could send to before its consumers' offsets are there is what the phase is for.
     let config = facts.brokers.get(&address).and_then(|b| b.config.known());
-    if unopened && config.is_none_or(|c| c.get(PERMISSION).is_none_or(|p| *p != CLOSED.to_string())) {
+    if unopened && config.is_none_or(|c| c.get(PERMISSION).is_none_or(|p| p != CLOSED)) {
         let message = format!("{group} is new, and not yet closed for producers");
         return Err(Unknown { reason: Reason::GroupOpening.as_str().into(), message });
     }
@@ -110,10 +110,19 @@ async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topi
 }
 
 /// What keeps a consumer group from being unused, or `None`.
-async fn consumers(engine: &dyn Engine, id: &ClusterId, observed: &Observed, group: &str) -> Option<String> {
+async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> {
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let mut clients = BTreeSet::new();
-    for master in observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group)) {
-        match engine.consumers(id, &master.address, group).await {
+    let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
+    let brokers = holders.map(|m| m.address.clone());
+    // Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that any one will do.
+    let proxy = cluster.endpoints.first().map(|e| {
+        let service = names::endpoint_service(&cluster.name, &e.name);
+        let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
+        format!("{host}:{}", names::PROXY_REMOTING_PORT)
+    });
+    for address in brokers.chain(proxy) {
+        match engine.consumers(&id, &address, group).await {
             Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
             // The engine's word for a group without consumers.
             Err(error) if error.refusal() == Some(gantry_remoting::ResponseCode::ConsumerNotOnline) => {}

@@ -29,6 +29,7 @@ use crate::metadata::observe::{Parsed, observe};
 use crate::metadata::plan::{Master, Observed, Plan, plan};
 use crate::metadata::repairs::announce;
 use crate::metadata::replicas::Lags;
+use crate::metadata::resets::resets;
 use crate::metadata::status::without_cluster;
 use crate::metadata::tenancy::{Demand, refusals};
 use crate::topic::Topics;
@@ -166,7 +167,12 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     publish_metadata_on(ctx, work, &plans.complete(&observed, &failed)).await?;
     report::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
     report::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
-    Ok(again(ctx, work, plans.is_empty() && observed.groups.values().all(Result::is_ok)))
+    let resetting = match cluster.mode {
+        Mode::Apply => resets(ctx, &cluster, &groups, &observed, &plans.groups).await?,
+        Mode::Plan | Mode::Observe | Mode::Paused => false,
+    };
+    let settled = plans.is_empty() && !resetting && observed.groups.values().all(Result::is_ok);
+    Ok(again(ctx, work, settled))
 }
 
 /// What is to be done for both kinds.

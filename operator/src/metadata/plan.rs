@@ -292,6 +292,7 @@ fn on_group<K: Kind>(
 ) {
     let current = K::held(&master.metadata).get(&declared.engine_name);
     let (desired, draining) = reachable::<K>(declared, object, group, current, observed);
+    let desired = K::fit(desired, current, &master.metadata);
     let Some(change) = K::change(current, &desired) else {
         match draining {
             Some(why) => v.draining.push(format!("{group}: {why}")),

@@ -20,7 +20,7 @@ pub fn status<K: Kind>(
     let (ready, reason, message) = judge(verdict, failure);
     let conditions =
         conditions(declared.generation, ready, reason, &message, old.map(K::conditions).unwrap_or_default(), now);
-    K::status(Report {
+    let report = Report {
         generation: declared.generation,
         conditions,
         engine_name: verdict.engine_name.clone(),
@@ -29,7 +29,8 @@ pub fn status<K: Kind>(
             State::Drifted | State::ReplicaStale => verdict.differences.clone(),
             _ => Vec::new(),
         },
-    })
+    };
+    K::status(report, old)
 }
 
 /// The status of an object whose cluster is not there, or may not be used from its namespace.
@@ -43,13 +44,14 @@ pub fn without_cluster<K: Kind>(
 ) -> K::Status {
     let conditions =
         conditions(declared.generation, Truth::False, reason, message, old.map(K::conditions).unwrap_or_default(), now);
-    K::status(Report {
+    let report = Report {
         generation: declared.generation,
         conditions,
         engine_name: declared.engine_name.clone(),
         broker_groups: Vec::new(),
         differences: Vec::new(),
-    })
+    };
+    K::status(report, old)
 }
 
 fn conditions(

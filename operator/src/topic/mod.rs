@@ -60,6 +60,10 @@ impl Kind for Topics {
         }
     }
 
+    fn fit(desired: TopicConfig, _: Option<&TopicConfig>, _: &BrokerMetadata) -> TopicConfig {
+        desired
+    }
+
     fn unsupported(object: &Topic, abilities: &Abilities) -> Option<String> {
         let (type_, version) = (object.spec.type_, &abilities.version);
         let has = match type_ {
@@ -132,7 +136,7 @@ impl Kind for Topics {
         object.status.as_ref()
     }
 
-    fn status(report: Report) -> TopicStatus {
+    fn status(report: Report, _: Option<&TopicStatus>) -> TopicStatus {
         TopicStatus {
             observed_generation: report.generation,
             conditions: report.conditions,

@@ -70,6 +70,8 @@ async fn the_chart_grants_what_the_operator_uses_and_nothing_else() {
         }
     }
     roll(&admin, watched).await;
+    grown(&admin, watched).await;
+    deleted_topic(&admin, watched, || requests.rights()).await;
     repeated_event(&admin, watched, || requests.rights()).await;
     operator.stop().await.unwrap();
     given_up(recorded_client, watched).await;
@@ -185,6 +187,33 @@ async fn given_up(client: Client, watched: &str) {
     let child = ChildRef { kind: ChildKind::StatefulSet, name: "shop-broker-9".into() };
     let writes = vec![Write::Delete { child, uid: "uid-of-set".into() }];
     apply(&ctx, &cluster, &Plan { writes, step: Some(step), ..Plan::default() }).await.unwrap();
+}
+
+/// A volume that is smaller than declared grows. What a StatefulSet's controller and a provisioner would do of it: the claim, and that it is bound.
+async fn grown(admin: &Client, watched: &str) {
+    let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "elastic"}, "provisioner": "nobody", "allowVolumeExpansion": true});
+    put(admin, "", &class).await;
+    let labels = json!({"app.kubernetes.io/name": "rocketmq", "app.kubernetes.io/instance": "shop"});
+    let spec = json!({"accessModes": ["ReadWriteOnce"], "storageClassName": "elastic", "resources": {"requests": {"storage": "1Gi"}}});
+    let metadata = json!({"name": "data-shop-broker-0-0", "labels": labels});
+    let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": spec});
+    put(admin, watched, &claim).await;
+    let bound = json!({"status": {"phase": "Bound", "capacity": {"storage": "1Gi"}}});
+    send(admin, "PATCH", &format!("{}/status", path(&claim, watched)), &bound).await.taken().unwrap();
+    until("the claim asks for more", async || {
+        let now = send(admin, "GET", &path(&claim, watched), &Value::Null).await.body;
+        let asks = now["spec"]["resources"]["requests"]["storage"].clone();
+        if asks == "10Gi" { Ok(()) } else { Err(asks.to_string()) }
+    })
+    .await;
+}
+
+/// Of an object that would be held by its finalizer it is asked whether its namespace goes away too.
+async fn deleted_topic(admin: &Client, watched: &str, rights: impl Fn() -> BTreeSet<Right>) {
+    let topic = manifest("Topic", "orders", Value::Null);
+    send(admin, "DELETE", &path(&topic, watched), &Value::Null).await.taken().unwrap();
+    let asked = ("".to_owned(), "namespaces".to_owned(), "get".to_owned());
+    until("it is asked", async || if rights().contains(&asked) { Ok(()) } else { Err("not yet".into()) }).await;
 }
 
 /// The same thing happens again: the Event of the first time is counted up.

@@ -94,9 +94,14 @@ pub async fn send(client: &Client, method: &str, path: &str, body: &Value) -> An
 pub fn collection(object: &Value, namespace: &str) -> String {
     let (version, kind) = (object["apiVersion"].as_str().unwrap(), object["kind"].as_str().unwrap());
     let group = if version.contains('/') { format!("/apis/{version}") } else { format!("/api/{version}") };
-    let plural = format!("{}s", kind.to_lowercase().replace("priorityclass", "priorityclasse"));
+    let plural = format!("{}s", kind.to_lowercase().replace("class", "classe"));
     match kind {
-        "Namespace" | "ClusterRole" | "ClusterRoleBinding" | "PriorityClass" | "CustomResourceDefinition" => {
+        "Namespace"
+        | "ClusterRole"
+        | "ClusterRoleBinding"
+        | "PriorityClass"
+        | "StorageClass"
+        | "CustomResourceDefinition" => {
             format!("{group}/{plural}")
         }
         _ => format!("{group}/namespaces/{namespace}/{plural}"),

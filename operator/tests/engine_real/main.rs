@@ -106,6 +106,7 @@ impl Test {
         self.topics_are_created_and_refusals_attributed().await;
         self.a_list_with_an_equal_topic_is_still_carried_out().await;
         self.groups_are_created_and_refusals_attributed().await;
+        self.an_import_changes_nothing().await;
         self.ten_thousand_topics_take_a_few_calls().await;
         self.configuration_is_read_back().await;
         self.write_permission_is_taken_and_given_back().await;

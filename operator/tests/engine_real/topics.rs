@@ -1,13 +1,20 @@
 //! Topics and consumer groups on a real broker.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use gantry::consumer_group::ConsumerGroups;
 use gantry::engine::{Engine, EngineWrite};
+use gantry::import::{Declared, Live, manifests};
+use gantry::metadata::deletion::Breaker;
+use gantry::metadata::kind::Kind;
+use gantry::metadata::plan::{Master, Observed, plan};
+use gantry::topic::Topics;
 use gantry_remoting::ResponseCode;
-use gantry_remoting::group::{GroupChange, GroupConfig};
+use gantry_remoting::group::{GroupChange, GroupConfig, RequestMode, SimpleSubscription};
 use gantry_remoting::topic::{self, TopicChange, TopicConfig};
 
-use super::Test;
+use super::{GROUP, Test};
 
 impl Test {
     pub async fn topics_are_created_and_refusals_attributed(&self) {
@@ -66,6 +73,56 @@ impl Test {
         );
         assert_eq!(self.engine.consume_stats(&self.addresses.cluster, &master, "group-1").await.unwrap().lag(), 0);
         self.step("consumer groups are created, refused and deleted");
+        self.modes_and_offsets_are_set(&master).await;
+    }
+
+    async fn modes_and_offsets_are_set(&self, master: &str) {
+        let mut desired = GroupConfig::new("group-1");
+        desired.request_modes = BTreeMap::from([("good-1".to_owned(), RequestMode::Pop)]);
+        let subscription = SimpleSubscription {
+            topic: "good-1".to_owned(),
+            expression_type: Some("TAG".to_owned()),
+            expression: Some("a || b".to_owned()),
+            version: 0,
+        };
+        desired.subscription_data_set = Some([subscription].into());
+        desired.attributes.insert("priority.factor".to_owned(), "0".to_owned());
+        let current = self.engine.metadata(&self.addresses.cluster, master).await.unwrap().groups["group-1"].clone();
+        let changes = vec![GroupChange::between(Some(&current), &desired).unwrap()];
+        assert!(self.execute(EngineWrite::UpsertGroups { broker: master.to_owned(), changes }).await.is_complete());
+        let held = self.engine.metadata(&self.addresses.cluster, master).await.unwrap().groups["group-1"].clone();
+        assert_eq!(GroupChange::between(Some(&held), &desired), None, "{held:?}");
+        let reset = EngineWrite::ResetOffsets {
+            broker: master.to_owned(),
+            group: "group-1".to_owned(),
+            topics: vec!["good-1".to_owned(), "nowhere".to_owned()],
+            timestamp: 0,
+        };
+        let outcome = self.execute(reset).await;
+        assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["nowhere"], "{outcome:?}");
+        let consumers = self.engine.topic_consumers(&self.addresses.cluster, master, "good-1").await.unwrap();
+        assert_eq!(consumers, ["group-1"], "whose offsets were set has consumed");
+        self.step("modes, subscriptions and offsets of a group are set and read back");
+    }
+
+    /// What a real broker holds, imported and planned: nothing would be written.
+    pub async fn an_import_changes_nothing(&self) {
+        let (address, _) = self.roles().await;
+        let metadata = self.engine.metadata(&self.addresses.cluster, &address).await.unwrap();
+        let live = Live {
+            cluster: ("ns".to_owned(), "shop".to_owned()),
+            groups: BTreeMap::from([(GROUP.to_owned(), metadata.clone())]),
+        };
+        let imported: Vec<serde_json::Value> =
+            manifests(&live, &Declared::default()).into_iter().filter_map(|m| m.object).collect();
+        let observed = Observed {
+            groups: BTreeMap::from([(GROUP.to_owned(), Ok(Master { address, replicas: Vec::new(), metadata }))]),
+            ..Observed::default()
+        };
+        let written = planned::<Topics>(&imported, &observed) + planned::<ConsumerGroups>(&imported, &observed);
+        assert_eq!(written, 0);
+        assert!(imported.len() > 20, "{}", imported.len());
+        self.step(&format!("an import of {} topics and groups would write nothing", imported.len()));
     }
 
     pub async fn ten_thousand_topics_take_a_few_calls(&self) {
@@ -102,4 +159,12 @@ impl Test {
         let left = self.engine.topic_stats(&self.addresses.cluster, &master, "many-09999").await.unwrap();
         assert_eq!(left.unwrap().messages(), 0);
     }
+}
+
+/// How many objects of a kind a plan would write to the engine.
+fn planned<K: Kind>(imported: &[serde_json::Value], observed: &Observed) -> usize {
+    let of_kind = imported.iter().filter(|object| object["kind"] == K::NAME);
+    let objects: Vec<K::Object> = of_kind.map(|object| serde_json::from_value(object.clone()).unwrap()).collect();
+    let parsed: Vec<_> = objects.iter().map(|object| (K::parse(object), object)).collect();
+    plan::<K>(&parsed, observed, &Breaker::default()).upserts.values().map(Vec::len).sum()
 }

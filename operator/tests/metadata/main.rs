@@ -5,6 +5,8 @@
 mod api;
 mod counting;
 mod deletions;
+mod groups;
+mod import;
 mod queues;
 mod replicas;
 mod scaling;

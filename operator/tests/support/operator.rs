@@ -48,6 +48,12 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Was its step taken, after everything that comes before it?
+    pub fn stepped(&self) -> bool {
+        let Plan { writes, growths, claims, calls, .. } = &self.plan;
+        self.done > writes.len() + growths.len() + claims.len() + calls.len()
+    }
+
     /// Nothing was written.
     pub fn idle(&self) -> bool {
         self.done == 0 && !self.published && !self.killed
@@ -56,9 +62,9 @@ impl Pass {
     /// What was to be done and what became of it, for people.
     pub fn summary(&self, object: &BrokerCluster) -> String {
         let conditions = object.status.as_ref().map(|s| &s.conditions);
-        let Plan { writes, claims, calls, step, holds, outdated, .. } = &self.plan;
+        let Plan { writes, growths, claims, calls, step, holds, outdated, .. } = &self.plan;
         format!(
-            "writes {writes:?} claims {claims:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
+            "writes {writes:?} growths {growths:?} claims {claims:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
             self.failure
         )
     }
@@ -109,6 +115,14 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
             pass.failure = Some(failure);
             return;
         }
+        pass.done += 1;
+    }
+    for growth in &pass.plan.growths {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        world.grow(growth);
         pass.done += 1;
     }
     for claim in &pass.plan.claims {

@@ -140,24 +140,18 @@ impl Schedule {
     }
 
     fn pass(&mut self, writes_left: Option<usize>) -> Result<(), String> {
-        let before = self.object.status.clone().unwrap_or_default();
+        let old = self.object.status.clone().unwrap_or_default();
         let Some(pass) = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)? else {
             return Ok(());
         };
         for write in pass.plan.writes.iter().take(pass.done) {
             self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
         }
-        for call in
-            pass.plan.calls.iter().take(pass.done.saturating_sub(pass.plan.writes.len() + pass.plan.claims.len()))
-        {
+        let before = pass.plan.writes.len() + pass.plan.growths.len() + pass.plan.claims.len();
+        for call in pass.plan.calls.iter().take(pass.done.saturating_sub(before)) {
             self.note(format!("call {call:?}"));
         }
-        if let Some(step) = pass
-            .plan
-            .step
-            .as_ref()
-            .filter(|_| pass.done > pass.plan.writes.len() + pass.plan.claims.len() + pass.plan.calls.len())
-        {
+        if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.stepped()) {
             self.note(format!("step {step:?}"));
         }
         if pass.killed {
@@ -168,7 +162,7 @@ impl Schedule {
             self.note(format!("failed: {reason:?} {message}"));
         }
         let after = self.object.status.clone().unwrap_or_default();
-        if condition(&before, "Ready") != condition(&after, "Ready") {
+        if condition(&old, "Ready") != condition(&after, "Ready") {
             self.note(format!("Ready is {}", condition(&after, "Ready")));
         }
         Ok(())
@@ -389,8 +383,8 @@ impl Schedule {
         let groups = self.spec["brokers"]["groups"].as_u64().unwrap_or(1);
         let replicas = self.spec["brokers"]["replicas"].as_u64().unwrap_or(1);
         let change = match self.dice.below(11) {
-            0 => json!({"brokers": {"config": {"fileReservedTime": n}}}),
-            1 => json!({"proxies": {"config": {"maxTopicNum": n}}}),
+            0 => json!({"brokers": {"config": {"sendMessageThreadPoolNums": n, "fileReservedTime": n}}}),
+            1 => json!({"proxies": {"config": {"topicRouteServiceCacheMaxNum": n}}}),
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
             3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),
             4 => json!({"brokers": {"labels": {"n": n}}}),

@@ -7,7 +7,7 @@ use gantry::broker_cluster::call::Call;
 use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
-use gantry::broker_cluster::plan::Step;
+use gantry::broker_cluster::plan::{Growth, Step};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::transition;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
@@ -73,6 +73,7 @@ pub struct Claim {
     terminating: bool,
     /// Its volume is on a node that is gone for good.
     lost: bool,
+    size: String,
 }
 
 /// Everything but the operator.
@@ -110,11 +111,14 @@ struct Owner {
     replicas: usize,
     revision: String,
     template: Value,
+    /// Size of its pods' volumes.
+    volume: Option<String>,
 }
 
 impl Owner {
     fn of(kind: ChildKind, object: &Value) -> Self {
         let template = object["spec"]["template"].clone();
+        let volume = &object["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"];
         Self {
             kind,
             name: text(&object["metadata"]["name"]),
@@ -123,6 +127,7 @@ impl Owner {
             replicas: usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(0)).unwrap(),
             revision: labels::stamp(&template.to_string()),
             template,
+            volume: volume["storage"].as_str().map(str::to_owned),
         }
     }
 }
@@ -247,9 +252,10 @@ impl World {
             gone_since: None,
             name,
         };
-        if pod.component == Component::Broker {
+        if let Some(size) = &owner.volume {
             let uid = format!("uid-of-claim-{}", self.uids);
-            self.claims.entry(pod.name.clone()).or_insert(Claim { uid, terminating: false, lost: false });
+            let made = Claim { uid, terminating: false, lost: false, size: size.clone() };
+            self.claims.entry(pod.name.clone()).or_insert(made);
         }
         if let Some(address) = self.address(&pod) {
             let member = self.is_configured(&pod, &address);
@@ -340,11 +346,11 @@ impl World {
             .map(|(pod, _)| pod.clone())
             .collect();
         for pod in gone {
-            self.claims.remove(&pod);
-            if self.pods.contains_key(&pod) {
+            let claim = self.claims.remove(&pod);
+            if let Some(claim) = claim.filter(|_| self.pods.contains_key(&pod)) {
                 self.uids += 1;
                 let uid = format!("uid-of-claim-{}", self.uids);
-                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false });
+                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false, ..claim });
             }
             let address = self.address_of_broker(&pod);
             self.cut_off.remove(&address);
@@ -395,6 +401,8 @@ impl World {
             }
             if !running && self.can_start(&pod) {
                 if let Some(address) = &address {
+                    let keys = self.live_keys(&pod);
+                    self.engine.world(|w| w.configure(address, keys));
                     self.engine.world(|w| w.start(address));
                 }
                 if let Some(pod) = self.pods.get_mut(&name) {
@@ -402,6 +410,14 @@ impl World {
                 }
             }
         }
+    }
+
+    /// What a broker reads at its start of the keys that it takes while it runs.
+    fn live_keys(&self, pod: &Pod) -> BTreeMap<String, String> {
+        let files = pod.config_maps.iter().filter_map(|name| self.api.get(ChildKind::ConfigMap, name));
+        let texts = files.filter_map(|file| file["data"]["live.conf"].as_str());
+        let lines = texts.flat_map(str::lines).filter_map(|line| line.split_once('='));
+        lines.map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
     }
 
     /// A container needs its files, its account and, to find its own name, its Service.
@@ -525,9 +541,11 @@ impl World {
         let live = self.listed();
         let (pods, engine) = self.sight(cluster);
         let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
-            name: format!("data-{pod}"),
+            name: format!("{}{pod}", names::CLAIM_PREFIX),
             uid: c.uid.clone(),
             terminating: c.terminating,
+            requested: c.size.clone(),
+            capacity: Some(c.size.clone()),
         });
         let claims = claims.collect();
         let now = super::operator::at(self.now).0.as_second();
@@ -539,6 +557,14 @@ impl World {
             self.listed = (self.api.version(), self.api.list(&self.name));
         }
         self.listed.1.clone()
+    }
+
+    /// Does what apply.rs does with a volume that is to grow; the storage grows it at once.
+    pub fn grow(&mut self, growth: &Growth) {
+        let pod = growth.claim.trim_start_matches(names::CLAIM_PREFIX);
+        if let Some(claim) = self.claims.get_mut(pod) {
+            claim.size.clone_from(&growth.to);
+        }
     }
 
     /// Does what apply.rs does with a write.

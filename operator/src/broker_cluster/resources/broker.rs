@@ -21,6 +21,7 @@ pub fn stateful_set(cluster: &Cluster, group: &str) -> StatefulSet {
         pods: &cluster.brokers.pods,
         selector: group_selector(cluster, group),
         config: config::broker(cluster, group).metadata.name.unwrap_or_default(),
+        live: Some(config::live_name(group)),
         service: Some(service.clone()),
         ports,
         data: true,

@@ -7,12 +7,16 @@ use gantry_crds::names::{self, Component};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
+use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::{Cluster, Pods};
 use crate::broker_cluster::resources::metadata;
 use crate::labels;
 
 /// Where the data volume of controllers and brokers is mounted.
 pub const DATA: &str = "/var/lib/rocketmq";
+
+/// The file of what a broker takes while it runs.
+pub const LIVE_FILE: &str = "live.conf";
 
 /// Heap from which the G1 collector pays off, in MiB; below it the serial collector needs less memory and fewer threads.
 const G1_FROM: i64 = 1024;
@@ -60,9 +64,42 @@ pub fn controller(cluster: &Cluster) -> ConfigMap {
     )
 }
 
-/// A broker group's.
+/// A broker group's, but for what a broker takes while it runs.
 #[must_use]
 pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
+    let mut keys = broker_keys(cluster, group);
+    keys.retain(|key, _| !keys::is_live(key));
+    config_map(cluster, &cluster.brokers.pods, group.to_owned(), "broker.conf", properties(keys, &BTreeMap::new()))
+}
+
+/// What a broker takes while it runs, of the same name for ever: a change of it is told to the running brokers and rolls nothing; those that start
+/// later read it.
+#[must_use]
+pub fn broker_live(cluster: &Cluster, group: &str) -> ConfigMap {
+    let text = properties(live_keys(cluster, group), &BTreeMap::new());
+    ConfigMap {
+        metadata: metadata(cluster, Component::Broker, live_name(group)),
+        data: Some([(LIVE_FILE.to_owned(), text)].into()),
+        ..ConfigMap::default()
+    }
+}
+
+/// Name of the ConfigMap of what a broker takes while it runs.
+#[must_use]
+pub fn live_name(group: &str) -> String {
+    format!("{group}-live")
+}
+
+/// What the brokers of a group should have of the keys that they take while they run.
+#[must_use]
+pub fn live_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
+    let mut keys = broker_keys(cluster, group);
+    keys.retain(|key, _| keys::is_live(key));
+    keys
+}
+
+/// All keys of a broker: Gantry's, and over them the user's.
+fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
     let mut keys = pairs([
         ("brokerClusterName", cluster.name.clone()),
         ("brokerName", group.to_owned()),
@@ -79,7 +116,7 @@ pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
         ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
-        ("minInSyncReplicas", cluster.brokers.min_in_sync.to_string()),
+        ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
         ("slaveReadEnable", "true".into()),
         ("autoCreateTopicEnable", "false".into()),
         ("autoCreateSubscriptionGroup", "false".into()),
@@ -98,10 +135,20 @@ pub fn broker(cluster: &Cluster, group: &str) -> ConfigMap {
         ("maxOffsetMapSize", (16 << 20).to_string()),
         ("deleteWhen", "04".into()),
         ("fileReservedTime", "72".into()),
+        // Read and write, from the start.
+        (keys::PERMISSION, "6".into()),
+        (keys::FENCE, "0".into()),
     ]);
     keys.extend(metrics(cluster));
-    let pods = &cluster.brokers.pods;
-    config_map(cluster, pods, group.to_owned(), "broker.conf", properties(keys, &pods.config))
+    keys.extend(cluster.brokers.pods.config.iter().map(|(k, v)| (k.clone(), v.trim().to_owned())));
+    // A group on its way in or out is closed whatever the user says, also where a broker of it starts anew.
+    if !cluster.phase_of(group).is_open() {
+        keys.insert(keys::PERMISSION.into(), keys::CLOSED.into());
+    }
+    if cluster.is_fenced(group) {
+        keys.insert(keys::FENCE.into(), keys::NEVER.into());
+    }
+    keys
 }
 
 /// Proxies'.

@@ -17,6 +17,7 @@ pub fn stateful_set(cluster: &Cluster) -> StatefulSet {
         pods: &cluster.controllers.pods,
         selector: labels::selector(&cluster.name, Component::Controller),
         config: config::controller(cluster).metadata.name.unwrap_or_default(),
+        live: None,
         service: Some(service.clone()),
         ports,
         data: true,

@@ -28,7 +28,7 @@ use crate::labels;
 pub struct Resources {
     /// One per component, without API tokens.
     pub service_accounts: Vec<ServiceAccount>,
-    /// Named by content, immutable.
+    /// Named by content, immutable; and what brokers take while they run.
     pub config_maps: Vec<ConfigMap>,
     /// Headless ones for identity, one per client endpoint.
     pub services: Vec<Service>,
@@ -67,7 +67,7 @@ impl Resources {
 pub fn resources(cluster: &Cluster) -> Resources {
     let groups = cluster.groups();
     let mut config_maps = vec![config::name_server(cluster), config::controller(cluster), config::proxy(cluster)];
-    config_maps.extend(groups.iter().map(|g| config::broker(cluster, g)));
+    config_maps.extend(groups.iter().flat_map(|g| [config::broker(cluster, g), config::broker_live(cluster, g)]));
     let mut stateful_sets = vec![name_server::stateful_set(cluster), controller::stateful_set(cluster)];
     stateful_sets.extend(groups.iter().map(|g| broker::stateful_set(cluster, g)));
     let mut services: Vec<_> =

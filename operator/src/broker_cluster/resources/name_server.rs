@@ -15,6 +15,7 @@ pub fn stateful_set(cluster: &Cluster) -> StatefulSet {
         pods: &cluster.name_servers.pods,
         selector: labels::selector(&cluster.name, Component::NameServer),
         config: config::name_server(cluster).metadata.name.unwrap_or_default(),
+        live: None,
         service: Some(service.clone()),
         ports: vec![("nameserver", NAME_SERVER_PORT)],
         data: false,

@@ -24,6 +24,8 @@ pub struct Shape<'a> {
     pub selector: BTreeMap<String, String>,
     /// Name of the ConfigMap.
     pub config: String,
+    /// Name of the ConfigMap of what the role takes while it runs.
+    pub live: Option<String>,
     /// Headless Service that gives pods their names; `None` for pods without identity.
     pub service: Option<String>,
     /// Ports by name.
@@ -149,7 +151,10 @@ fn environment(cluster: &Cluster, shape: &Shape<'_>) -> Vec<EnvVar> {
         env.push(value("GANTRY_HOST", format!("$(POD_NAME).{service}")));
     }
     env.push(value("GANTRY_CLUSTER", cluster.name.clone()));
-    env.push(value("GANTRY_NAMESERVERS", cluster.name_server_addresses().join(";")));
+    // Brokers read them in what they take while they run: another number of name servers restarts none.
+    if shape.pods.component == Component::Proxy {
+        env.push(value("GANTRY_NAMESERVERS", cluster.name_server_addresses().join(";")));
+    }
     env.push(value("GANTRY_CONTROLLERS", cluster.controller_addresses().join(";")));
     env
 }
@@ -162,6 +167,9 @@ fn mounts(shape: &Shape<'_>) -> Vec<VolumeMount> {
         mount("run", "/run/rocketmq"),
         mount("tmp", "/tmp"),
     ];
+    if shape.live.is_some() {
+        m.push(VolumeMount { read_only: Some(true), ..mount("live", "/etc/rocketmq-live") });
+    }
     if shape.data {
         m.push(mount("data", DATA));
     }
@@ -174,15 +182,14 @@ fn volumes(shape: &Shape<'_>) -> Vec<Volume> {
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     };
-    vec![
-        Volume {
-            name: "config".into(),
-            config_map: Some(ConfigMapVolumeSource { name: shape.config.clone(), ..ConfigMapVolumeSource::default() }),
-            ..Volume::default()
-        },
-        scratch("run"),
-        scratch("tmp"),
-    ]
+    let files = |name: &str, map: &String| Volume {
+        name: name.into(),
+        config_map: Some(ConfigMapVolumeSource { name: map.clone(), ..ConfigMapVolumeSource::default() }),
+        ..Volume::default()
+    };
+    let mut volumes = vec![files("config", &shape.config), scratch("run"), scratch("tmp")];
+    volumes.extend(shape.live.as_ref().map(|map| files("live", map)));
+    volumes
 }
 
 fn pod_security() -> PodSecurityContext {

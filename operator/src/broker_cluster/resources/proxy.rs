@@ -23,6 +23,7 @@ pub fn deployment(cluster: &Cluster) -> Deployment {
         pods: &cluster.proxies.pods,
         selector: selector.clone(),
         config: config::proxy(cluster).metadata.name.unwrap_or_default(),
+        live: None,
         service: None,
         ports,
         data: false,

@@ -28,7 +28,7 @@ impl World {
         let Some(master) = self.serving_master(name).map(str::to_owned) else { return };
         let writable = self.traffic && self.is_writable(name) && self.takes_messages(&master);
         let (now, group) = (self.now, &self.groups[name]);
-        let enough = group.in_sync.len() >= self.min_in_sync;
+        let enough = group.in_sync.len() >= self.min_in_sync_of(name);
         let known = group.replicas.keys().filter_map(|id| self.holder(group, *id)).map(|(address, _)| address.clone());
         let known: BTreeSet<String> = known.collect();
         let Some(broker) = self.brokers.get_mut(&master) else { return };

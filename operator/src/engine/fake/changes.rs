@@ -53,6 +53,7 @@ impl World {
             }
             EngineWrite::UpsertTopics { broker, changes } => self.upsert_topics(broker, changes),
             EngineWrite::UpsertGroups { broker, changes } => self.upsert_groups(broker, changes),
+            EngineWrite::ResetOffsets { broker, .. } => self.must_be_master(broker).map(|()| WriteOutcome::default()),
             EngineWrite::DeleteTopics { masters, replicas, name_servers: _, topics } => {
                 self.delete_topics(masters, replicas, topics)
             }

@@ -136,12 +136,14 @@ pub struct World {
     pub now: u64,
     /// Do producers send?
     pub traffic: bool,
-    /// minInSyncReplicas of all brokers: fewer in sync, and nothing is acknowledged.
+    /// minInSyncReplicas of all brokers that were told no other: fewer in sync, and nothing is acknowledged.
     pub min_in_sync: usize,
     /// May a replica that is not in sync become master (enableElectUncleanMaster)?
     pub unclean_election: bool,
     /// Clients of consumer groups, as the test says.
     pub consumers: BTreeMap<String, ConsumerConnections>,
+    /// Clients of consumer groups that proxies know and brokers do not, as the test says; none where no proxy answers.
+    pub proxied_consumers: Option<BTreeMap<String, ConsumerConnections>>,
     /// Messages by topic and queue beside those of queue 0, as the test says.
     pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
@@ -177,7 +179,7 @@ impl World {
     /// A world without anything in it.
     #[must_use]
     pub fn new(min_in_sync: usize) -> Self {
-        World { min_in_sync, ..World::default() }
+        World { min_in_sync, proxied_consumers: Some(BTreeMap::new()), ..World::default() }
     }
 
     /// A name server at `address`, not started.
@@ -224,8 +226,19 @@ impl World {
     pub fn start(&mut self, address: &str) {
         let now = self.now;
         if let Some(process) = self.process_mut(address).filter(|process| process.life == Life::Down) {
-            // What was set while it ran is gone: it reads its file anew.
-            *process = Process { life: Life::Starting { up_at: now + START }, started: now, ..Process::default() };
+            *process = Process {
+                life: Life::Starting { up_at: now + START },
+                started: now,
+                config: std::mem::take(&mut process.config),
+                ..Process::default()
+            };
+        }
+    }
+
+    /// The configuration with which a process starts next.
+    pub fn configure(&mut self, address: &str, keys: BTreeMap<String, String>) {
+        if let Some(process) = self.process_mut(address) {
+            process.config = keys;
         }
     }
 
@@ -325,8 +338,15 @@ impl World {
         let Some(known) = self.groups.get(group) else { return false };
         let serves = |id: &u64| self.holder(known, *id).is_some_and(|(_, broker)| broker.process.serves());
         self.serving_master(group).is_some()
-            && known.in_sync.len() >= self.min_in_sync
+            && known.in_sync.len() >= self.min_in_sync_of(group)
             && known.in_sync.iter().all(serves)
+    }
+
+    /// As many replicas must hold a message, as the master was told.
+    pub(super) fn min_in_sync_of(&self, group: &str) -> usize {
+        let master = self.serving_master(group).and_then(|a| self.brokers.get(a));
+        let told = master.and_then(|b| b.process.config.get("minInSyncReplicas")?.parse().ok());
+        told.unwrap_or(self.min_in_sync)
     }
 
     /// The leading controller.

@@ -1,0 +1,111 @@
+//! From what a broker holds to the spec that declares it: only what is not the default. Pure.
+
+use gantry_crds::topic::{Permission, TopicType};
+use gantry_remoting::group::{ExponentialRetry, GroupConfig, RetryPolicyKind};
+use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
+use serde_json::{Map, Value, json};
+
+type Fields = Map<String, Value>;
+
+/// The spec of a topic, without `clusterRef` and `topicName`. What it can't say is left out: the caller compares.
+#[must_use]
+pub fn of_topic(held: &TopicConfig) -> Fields {
+    let types = [
+        TopicType::FIFO,
+        TopicType::Delay,
+        TopicType::Transaction,
+        TopicType::Priority,
+        TopicType::Lite,
+        TopicType::Mixed,
+    ];
+    let mut spec = Fields::new();
+    let kind = held.attributes.get(MESSAGE_TYPE);
+    if let Some(type_) = types.into_iter().find(|t| kind.is_some_and(|k| k == t.message_type())) {
+        spec.insert("type".into(), json!(type_));
+    }
+    spec.insert("queues".into(), json!(held.write_queue_nums.clamp(1, 1024)));
+    if let Some(p) =
+        [Permission::ReadOnly, Permission::WriteOnly].into_iter().find(|p| p.bits() == held.perm.cast_signed())
+    {
+        spec.insert("permission".into(), json!(p));
+    }
+    if held.order {
+        spec.insert("order".into(), json!(true));
+    }
+    let attributes: Fields =
+        held.attributes.iter().filter(|(k, _)| *k != MESSAGE_TYPE).map(|(k, v)| (k.clone(), json!(v))).collect();
+    if !attributes.is_empty() {
+        spec.insert("attributes".into(), Value::Object(attributes));
+    }
+    spec
+}
+
+/// The spec of a consumer group, without `clusterRef` and `groupName`.
+#[must_use]
+pub fn of_group(held: &GroupConfig) -> Fields {
+    let mut spec = Fields::new();
+    if held.consume_message_orderly {
+        spec.insert("delivery".into(), json!("Ordered"));
+    } else if held.consume_broadcast_enable {
+        spec.insert("broadcast".into(), json!(true));
+    }
+    if !held.consume_enable {
+        spec.insert("enabled".into(), json!(false));
+    }
+    if !held.consume_from_min_enable {
+        spec.insert("consumeFromMin".into(), json!(false));
+    }
+    let retry = retry(held);
+    if !retry.is_empty() {
+        spec.insert("retry".into(), Value::Object(retry));
+    }
+    spec
+}
+
+fn retry(held: &GroupConfig) -> Fields {
+    let mut retry = Fields::new();
+    if held.retry_max_times != 16 && (0..=1000).contains(&held.retry_max_times) {
+        retry.insert("maxAttempts".into(), json!(held.retry_max_times));
+    }
+    let policy = &held.group_retry_policy;
+    match (policy.kind, &policy.exponential_retry_policy, &policy.customized_retry_policy) {
+        (RetryPolicyKind::Exponential, Some(e), _) => {
+            drop(exponential(e).map(|e| retry.insert("exponential".into(), e)))
+        }
+        (RetryPolicyKind::Customized, _, Some(list)) => {
+            let intervals: Option<Vec<String>> = list.next.iter().map(|ms| duration(*ms)).collect();
+            if let Some(intervals) = intervals.filter(|i| (1..=32).contains(&i.len())) {
+                retry.insert("intervals".into(), json!(intervals));
+            }
+        }
+        _ => {}
+    }
+    retry
+}
+
+fn exponential(held: &ExponentialRetry) -> Option<Value> {
+    let coarse = |ms| duration(ms).filter(|d| !d.ends_with("ms"));
+    let (initial, max) = (coarse(held.initial)?, coarse(held.max)?);
+    let sane = (2..=5).contains(&held.multiplier);
+    sane.then(|| json!({"initial": initial, "max": max, "multiplier": held.multiplier}))
+}
+
+/// Milliseconds as the spec writes them, in the largest unit that fits; `None` for what is no interval.
+fn duration(ms: i64) -> Option<String> {
+    let (factor, unit) =
+        [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")].into_iter().find(|(f, _)| ms % f == 0)?;
+    (ms > 0 && ms / factor < 1_000_000_000).then(|| format!("{}{unit}", ms / factor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_written_in_the_largest_unit_that_fits() {
+        for (ms, text) in [(500, "500ms"), (10_000, "10s"), (90_000, "90s"), (300_000, "5m"), (7_200_000, "2h")] {
+            assert_eq!(duration(ms).as_deref(), Some(text));
+        }
+        assert_eq!((duration(0), duration(-1)), (None, None));
+    }
+}
