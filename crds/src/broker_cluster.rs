@@ -267,9 +267,21 @@ pub struct BrokerStorage {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub class: Option<String>,
-    /// What becomes of the volumes (also the controllers') when the BrokerCluster is deleted: Retain (default) or Delete.
+    /// What becomes of the volumes when the BrokerCluster is deleted (also the controllers'), or when a broker group or replica is declared away: Retain
+    /// (default) or Delete.
     #[serde(default)]
     pub reclaim_policy: ReclaimPolicy,
+    /// How long a replica's node may be gone before the replica is given up: its volume and pod are deleted, and it is made anew elsewhere and copies
+    /// what the others have. At least 5m, e.g. 30m or 2h. Default: never. One replica at a time, and only while all others of its group are in sync.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 12))]
+    #[x_kube(
+        validation = Rule::new("self.matches('^[1-9][0-9]{0,3}(m|h)$')")
+            .message("brokers.storage.giveUpAfter is a number of m or h: write e.g. 30m"),
+        validation = Rule::new("!self.matches('^[1-4]m$')")
+            .message("brokers.storage.giveUpAfter is less than 5m, a node that restarts would cost a copy: write 5m or more")
+    )]
+    pub give_up_after: Option<String>,
 }
 
 fn default_broker_storage_size() -> Quantity {
@@ -278,11 +290,16 @@ fn default_broker_storage_size() -> Quantity {
 
 impl Default for BrokerStorage {
     fn default() -> Self {
-        Self { size: default_broker_storage_size(), class: None, reclaim_policy: ReclaimPolicy::Retain }
+        Self {
+            size: default_broker_storage_size(),
+            class: None,
+            reclaim_policy: ReclaimPolicy::Retain,
+            give_up_after: None,
+        }
     }
 }
 
-/// What becomes of volumes when their BrokerCluster is deleted.
+/// What becomes of volumes that are declared away.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum ReclaimPolicy {
     /// Keep them: a BrokerCluster of the same name finds its messages again.

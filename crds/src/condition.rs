@@ -123,10 +123,18 @@ reasons! {
     CatchingUp,
     /// Nobody can say whether the step is safe, so it is not taken.
     FactsUnknown,
-    /// Broker groups are not removed while they may hold messages.
+    /// A broker group or replica that is to go is kept for now.
     ScaleInHeld,
-    /// The number of replicas of a group is not reduced while it may hold messages.
-    ReplicasFixed,
+    /// A broker group that is to go takes no new messages, and waits until consumers have read what is in it.
+    GroupDraining,
+    /// A consumer group does not read on what a broker group that is to go still holds.
+    ConsumerStuck,
+    /// A new broker group takes no messages before it has all topics, consumer groups and offsets.
+    GroupOpening,
+    /// Every copy of a broker group that was in sync is gone: its replicas came back with empty volumes, and none is made master without consent.
+    CopiesLost,
+    /// A replica's node is gone for longer than giveUpAfter, and to give it up now is not safe.
+    NodeGone,
     /// The number of controllers is fixed at creation.
     ControllersFixed,
     /// Volumes only grow.
@@ -177,6 +185,16 @@ reasons! {
     Restarted,
     /// A planned change of master was made.
     MasterMoved,
+    /// The controllers were made to forget a replica that is gone for good.
+    ReplicaForgotten,
+    /// A replica whose node is gone was given up: its volume was deleted, and it is made anew elsewhere.
+    ReplicaGivenUp,
+    /// A new broker group was opened for messages.
+    GroupOpened,
+    /// A broker group was closed for messages, to be prepared or to be removed.
+    GroupClosed,
+    /// A broker group that held no message any more was removed.
+    GroupRemoved,
     /// A reconcile took longer than its time limit.
     ReconcileTimedOut,
     /// This process no longer holds the leader lease.

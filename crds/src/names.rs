@@ -81,8 +81,11 @@ pub fn pod_host(stateful_set: &str, ordinal: i32, service: &str, namespace: &str
     format!("{stateful_set}-{ordinal}.{}", service_host(service, namespace, cluster_domain))
 }
 
+/// What comes before a pod's name in the name of its PersistentVolumeClaim.
+pub const CLAIM_PREFIX: &str = "data-";
+
 /// Name of the PersistentVolumeClaim of pod number `ordinal`: `data-<pod>`.
 #[must_use]
 pub fn claim(stateful_set: &str, ordinal: i32) -> String {
-    format!("data-{stateful_set}-{ordinal}")
+    format!("{CLAIM_PREFIX}{stateful_set}-{ordinal}")
 }

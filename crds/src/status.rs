@@ -45,6 +45,9 @@ pub struct BrokerClusterStatus {
     /// Deletions of topics and consumer groups: how many there were lately, and how many are held until somebody confirms them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions: Option<Deletions>,
+    /// Broker groups that hold every topic and consumer group that is declared for them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub metadata_on: Vec<String>,
 }
 
 /// Deletions of topics and consumer groups.
@@ -120,6 +123,97 @@ pub struct GroupStatus {
     /// Every replica, by pod.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub replicas: Vec<ReplicaStatus>,
+    /// Whether it takes messages: Open, or on its way in or out.
+    #[serde(default, skip_serializing_if = "GroupPhase::is_open")]
+    pub phase: GroupPhase,
+    /// What a group that is to go still holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
+}
+
+/// Where a broker group is between its creation and its removal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum GroupPhase {
+    /// Takes messages.
+    #[default]
+    Open,
+    /// New: takes no messages before it has all topics, consumer groups and offsets.
+    Opening,
+    /// Declared away: takes no messages, and consumers read what is in it.
+    Draining,
+    /// Empty: its pods are stopped, then its objects go. It can't be cancelled any more.
+    Removing,
+}
+
+impl GroupPhase {
+    /// Whether it takes messages.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self == Self::Open
+    }
+
+    /// The phase of this name; what is none is Open.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        let all = [Self::Open, Self::Opening, Self::Draining, Self::Removing];
+        all.into_iter().find(|p| p.as_str() == name).unwrap_or_default()
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "Open",
+            Self::Opening => "Opening",
+            Self::Draining => "Draining",
+            Self::Removing => "Removing",
+        }
+    }
+}
+
+/// What a broker group that is to go still holds. Figures are looked at every few seconds and written down every 10 s.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainStatus {
+    /// When it was first looked at.
+    pub since: Time,
+    /// When these figures were taken.
+    pub at: Time,
+    /// Since when nothing at all is left. It goes after a minute of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub empty_since: Option<Time>,
+    /// Messages that are left, of all kinds.
+    pub messages: i64,
+    /// Delayed messages that are not yet due, and messages that a consumer holds and has not acknowledged.
+    #[serde(default)]
+    pub delayed: i64,
+    /// Transactions that are neither committed nor rolled back.
+    #[serde(default)]
+    pub transactions: i64,
+    /// Seconds until nothing is left, at the speed of the last look. Absent where nothing moves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_seconds: Option<i64>,
+    /// Consumer groups that have not read everything, retries included; the largest 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub consumers: Vec<ConsumerLag>,
+    /// Topics that hold messages and that no consumer group reads; the first 20.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unread_topics: Vec<String>,
+}
+
+/// What a consumer group has not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ConsumerLag {
+    /// Its name in the engine.
+    pub group: String,
+    /// Messages.
+    pub messages: i64,
+    /// When it last got on, or was first seen.
+    pub progressed_at: Time,
+    /// It has not got on for 5 minutes.
+    #[serde(default)]
+    pub stuck: bool,
 }
 
 /// One replica of a broker group.

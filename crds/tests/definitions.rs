@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use gantry_crds::condition::{ConditionType, condition};
-use gantry_crds::status::{EndpointStatus, GroupStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus};
+use gantry_crds::status::{EndpointStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Reason, Topic};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -121,7 +121,7 @@ fn everything() -> Vec<Value> {
         "nameServers": with(json!({"replicas": 1})),
         "controllers": with(json!({"replicas": 1, "storage": {"size": "1Gi", "class": "c"}})),
         "brokers": with(json!({
-            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete"},
+            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete", "giveUpAfter": "30m"},
         })),
         "proxies": with(json!({
             "replicas": 1, "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "targetCpuUtilizationPercentage": 50},
@@ -134,7 +134,14 @@ fn everything() -> Vec<Value> {
         "metrics": {"enabled": true}, "reconcilePolicy": "Plan",
     });
     let replica = ReplicaStatus { pod: "p".into(), state: ReplicaState::CatchingUp, behind_bytes: Some(1) };
-    let group = GroupStatus { name: "g".into(), master: Some("m".into()), epoch: Some(1), replicas: vec![replica] };
+    let group = json!({
+        "name": "g", "master": "m", "epoch": 1, "replicas": [replica], "phase": "Draining",
+        "drain": {
+            "since": "2026-01-02T03:04:05Z", "at": "2026-01-02T03:04:05Z", "emptySince": "2026-01-02T03:04:05Z", "messages": 1, "delayed": 1,
+            "transactions": 1, "estimatedSeconds": 1, "unreadTopics": ["t"],
+            "consumers": [{"group": "g", "messages": 1, "progressedAt": "2026-01-02T03:04:05Z", "stuck": true}],
+        },
+    });
     let endpoint = EndpointStatus { name: "e".into(), grpc: Some("g".into()), remoting: Some("r".into()) };
     let status = json!({
         "observedGeneration": 1, "conditions": [ready], "version": "v",
@@ -145,6 +152,7 @@ fn everything() -> Vec<Value> {
             "topics": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
             "consumerGroups": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
         },
+        "metadataOn": ["g"],
         "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()) }],
     });
     let object = |kind: &str, spec: Value, status: Value| json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": kind, "metadata": {"name": "n"}, "spec": spec, "status": status});

@@ -1,7 +1,7 @@
 //! The only writer to Kubernetes. It makes no choices: what to write is in the plan.
 
 use gantry_crds::Reason;
-use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
@@ -9,16 +9,17 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Growth, Plan, Setting, Step};
+use crate::broker_cluster::plan::{Growth, Plan, Step};
 use crate::broker_cluster::resources::Resources;
-use crate::child::{ChildRef, Write};
+use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
-use crate::engine::{ClusterId, ConfigTarget, EngineWrite};
+use crate::engine::{ClusterId, EngineWrite};
 use crate::error::Error;
 use crate::labels::MANAGER;
 
-/// Writes all of a plan to the API server, in order, then takes its step.
+/// Writes all of a plan to the API server, in order, makes its changes of the engine, then takes its step.
 ///
 /// # Errors
 /// The first write that failed; those after it were not tried and will be planned again.
@@ -31,9 +32,13 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
         ctx.leadership.check()?;
         grow(ctx, cluster, growth).await?;
     }
-    for setting in &plan.settings {
+    for claim in &plan.claims {
         ctx.leadership.check()?;
-        set(ctx, cluster, setting).await?;
+        delete::<PersistentVolumeClaim>(ctx, cluster, &claim.name, &claim.uid, None).await?;
+    }
+    for c in &plan.calls {
+        ctx.leadership.check()?;
+        call(ctx, cluster, c).await?;
     }
     match &plan.step {
         Some(step) => take(ctx, cluster, step).await,
@@ -121,19 +126,6 @@ async fn grow(ctx: &Context, cluster: &Cluster, growth: &Growth) -> Result<(), E
     Ok(())
 }
 
-/// Tells a running broker its keys, and reads them back.
-async fn set(ctx: &Context, cluster: &Cluster, setting: &Setting) -> Result<(), Error> {
-    let write = EngineWrite::UpdateConfig {
-        target: ConfigTarget::Broker(setting.address.clone()),
-        properties: setting.keys.clone(),
-    };
-    let outcome = ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
-    match outcome.failed.into_values().next() {
-        Some(error) => Err(error.into()),
-        None => Ok(()),
-    }
-}
-
 /// Takes the one disruptive step of a plan.
 async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error> {
     ctx.leadership.check()?;
@@ -148,21 +140,50 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             "Elect"
         }
         Step::Restart { pod, uid, .. } => {
-            let api: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
-            let preconditions = Preconditions { uid: Some(uid.clone()), resource_version: None };
-            let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
-            match api.delete(pod, &params).await {
-                Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => {}
-                result => {
-                    result.map_err(Error::kubernetes(format!("restart Pod/{pod}")))?;
-                }
-            }
+            delete::<Pod>(ctx, cluster, pod, uid, None).await?;
             "Restart"
+        }
+        Step::GiveUp { pod, uid, claim } => {
+            // First the claim: a pod that is made anew must not find the volume of the lost node again. The claim goes when its pod does.
+            if let Some((name, uid)) = claim {
+                delete::<PersistentVolumeClaim>(ctx, cluster, name, uid, None).await?;
+            }
+            delete::<Pod>(ctx, cluster, pod, uid, Some(0)).await?;
+            "GiveUp"
         }
     };
     ctx.metrics.steps.with_label_values(&[action]).inc();
     tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, step = ?step, "took a step");
     Ok(())
+}
+
+/// Makes one change of the engine.
+async fn call(ctx: &Context, cluster: &Cluster, call: &Call) -> Result<(), Error> {
+    let outcome = ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &call.write(cluster)).await?;
+    if let Some((_, error)) = outcome.failed.into_iter().next() {
+        return Err(error.into());
+    }
+    ctx.metrics.changes.with_label_values(&[call.action()]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, call = ?call, "changed the engine");
+    Ok(())
+}
+
+/// Deletes this very object, where it is still there. `grace`: seconds; 0 does not wait for the node.
+async fn delete<K>(ctx: &Context, cluster: &Cluster, name: &str, uid: &str, grace: Option<u32>) -> Result<(), Error>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
+    let params =
+        DeleteParams { preconditions: Some(preconditions), grace_period_seconds: grace, ..DeleteParams::default() };
+    match api.delete(name, &params).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        result => result.map(drop).map_err(Error::kubernetes(format!("delete {}/{name}", K::kind(&())))),
+    }
 }
 
 /// Writes a status where it differs from the one that the object has. `true`: it was written.
@@ -193,6 +214,7 @@ where
     // Written by the pass over topics and groups, under a field manager of its own: neither writes what the other has just changed.
     if let Some(status) = patch["status"].as_object_mut() {
         status.remove("deletions");
+        status.remove("metadataOn");
     }
     let what = format!("write the status of {}/{name}", K::kind(&()));
     match api.patch_status(name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch)).await {
@@ -227,6 +249,10 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
                     format!("changed {child}: {}", short(differences)),
                 ));
             }
+            Write::Delete { child, .. } if child.kind == ChildKind::StatefulSet => {
+                let note = format!("removed broker group {}: it held no message for anybody", child.name);
+                events.push((Reason::GroupRemoved, format!("Delete {child}"), note));
+            }
             Write::Delete { child, .. } => {
                 events.push((Reason::Deleted, format!("Delete {child}"), format!("deleted {child}")))
             }
@@ -235,14 +261,6 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
     for g in &plan.growths {
         let note = format!("asked for {} instead of {} for {}", g.to, g.from, g.claim);
         events.push((Reason::Updated, format!("Grow {}", g.claim), note));
-    }
-    for s in &plan.settings {
-        let keys: Vec<String> = s.keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        events.push((
-            Reason::Updated,
-            format!("Set {}", s.pod),
-            format!("set {} on {} while it runs", keys.join(", "), s.pod),
-        ));
     }
     match &plan.step {
         None => {}
@@ -253,6 +271,15 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
         Some(Step::Restart { pod, .. }) => {
             events.push((Reason::Restarted, format!("Restart {pod}"), format!("restarted {pod} to take up a change")));
         }
+        Some(Step::GiveUp { pod, .. }) => {
+            let note =
+                format!("gave up {pod}, its node is gone: its volume was deleted, and it is made anew elsewhere");
+            events.push((Reason::ReplicaGivenUp, format!("GiveUp {pod}"), note));
+        }
+    }
+    for call in &plan.calls {
+        let (reason, note) = call.event();
+        events.push((reason, format!("{} {}", call.action(), call.object()), note));
     }
     for (reason, action, note) in events {
         tell(ctx, object, EventType::Normal, reason, action, note).await;

@@ -24,6 +24,9 @@ pub const APPLIED: &str = "gantry.dev/applied";
 /// Annotation of every StatefulSet: how many pods Gantry declared last. `spec.replicas` may have been scaled by hand, and that is put right, not believed.
 pub const REPLICAS: &str = "gantry.dev/replicas";
 
+/// Annotation of a broker group's StatefulSet: where the group is on its way in or out. Without it the group takes messages.
+pub const PHASE: &str = "gantry.dev/phase";
+
 /// Labels that select the pods of a component; immutable in StatefulSets.
 #[must_use]
 pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {

@@ -14,6 +14,8 @@ pub struct Metrics {
     pub writes: IntCounterVec,
     /// `gantry_steps_total{action}`: disruptive steps taken.
     pub steps: IntCounterVec,
+    /// `gantry_changes_total{action}`: changes of the engine that disturb nobody, e.g. `Forget`: an id of a replica that is gone.
+    pub changes: IntCounterVec,
     /// `gantry_metadata_repairs_total{kind,reason}`: topics and consumer groups that a broker had lost or that were edited there, put right.
     pub repairs: IntCounterVec,
     /// `gantry_leader`: 1 while this process leads.
@@ -44,6 +46,10 @@ impl Metrics {
                 Opts::new("gantry_steps_total", "Disruptive steps taken, by action."),
                 &["action"],
             )?,
+            changes: IntCounterVec::new(
+                Opts::new("gantry_changes_total", "Changes of the engine that disturb nobody, by action."),
+                &["action"],
+            )?,
             repairs: IntCounterVec::new(
                 Opts::new(
                     "gantry_metadata_repairs_total",
@@ -58,6 +64,7 @@ impl Metrics {
         m.registry.register(Box::new(m.seconds.clone()))?;
         m.registry.register(Box::new(m.writes.clone()))?;
         m.registry.register(Box::new(m.steps.clone()))?;
+        m.registry.register(Box::new(m.changes.clone()))?;
         m.registry.register(Box::new(m.repairs.clone()))?;
         m.registry.register(Box::new(m.leader.clone()))?;
         Ok(m)

@@ -41,6 +41,21 @@ pub fn mebibytes(text: &str) -> Option<i64> {
     parse(text).and_then(|milli| i64::try_from(milli / 1000 / (1 << 20)).ok())
 }
 
+/// `500ms`, `10s`, `5m`, `2h` in milliseconds. The schema lets nothing else through; 0 for what is none.
+#[must_use]
+pub fn milliseconds(text: &str) -> i64 {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let factor = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    number.parse::<i64>().unwrap_or(0).saturating_mul(factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,7 @@ use gantry::broker_cluster::parse::{Cluster, parse};
 use gantry::broker_cluster::plan::{self, Plan};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::status::{self, Outcome};
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact, VolumeFact};
+use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
@@ -54,8 +54,9 @@ struct Seen {
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
+    now: Option<i64>,
     /// Instead of those that are seen.
-    volumes: Vec<VolumeFact>,
+    claims: Vec<ClaimFact>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
 }
@@ -93,8 +94,11 @@ goldens! {
     a_roll_waits_until_every_name_server_lists_the_master,
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
-    a_group_that_is_declared_away_stays,
-    fewer_replicas_are_not_taken,
+    a_group_that_is_declared_away_is_closed_first,
+    fewer_replicas_go_one_at_a_time,
+    fewer_copies_that_count_come_before_fewer_replicas,
+    more_copies_count_only_when_they_are_in_sync,
+    more_copies_that_are_in_sync_count,
     another_number_of_controllers_is_not_taken,
     volumes_grow_to_the_declared_size,
     a_volume_that_has_not_grown_yet_is_named,
@@ -113,6 +117,33 @@ goldens! {
     a_cluster_with_too_few_in_sync_is_not_ready,
     a_pod_that_cannot_start_is_named_with_its_trouble,
     a_write_that_failed_is_reported,
+    a_pod_of_an_empty_group_whose_node_is_gone_is_given_up_without_its_volume,
+    a_group_that_goes_waits_for_its_consumers,
+    a_group_that_goes_stays_while_nobody_can_say_what_it_holds,
+    a_group_that_was_empty_for_a_minute_is_fenced,
+    a_group_that_is_empty_and_fenced_is_stopped,
+    a_group_that_holds_delayed_messages_only_stays,
+    a_consumer_group_that_does_not_read_on_is_named,
+    a_group_that_is_called_back_is_checked_before_it_opens,
+    a_group_that_stopped_is_forgotten_before_its_objects_go,
+    a_group_that_stopped_waits_until_the_controllers_miss_it,
+    a_group_that_keeps_its_volumes_keeps_its_ids,
+    a_new_group_is_closed_and_gets_offsets_first,
+    a_new_group_waits_for_topics_and_consumer_groups,
+    a_new_group_waits_until_its_replicas_have_the_offsets,
+    a_new_group_that_has_everything_opens,
+    a_replica_that_is_declared_away_goes_when_the_others_are_in_sync,
+    a_master_that_is_declared_away_hands_over_first,
+    a_replica_that_is_declared_away_stays_while_another_is_not_in_sync,
+    a_replica_that_is_gone_takes_its_volume_along_where_volumes_are_not_kept,
+    a_replica_that_lost_its_volume_is_forgotten_under_its_old_id,
+    a_group_that_lost_every_copy_says_what_to_do,
+    a_replica_whose_node_is_gone_is_given_up_after_the_stated_time,
+    a_replica_whose_node_is_gone_is_not_given_up_before_its_time,
+    a_replica_whose_node_is_gone_stays_while_another_is_not_in_sync,
+    a_single_replica_whose_node_is_gone_is_never_given_up,
+    a_replica_that_the_controllers_still_hear_of_is_not_given_up,
+    a_replica_is_not_given_up_while_another_group_makes_one_anew,
 }
 
 #[test]
@@ -182,12 +213,17 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
         assert!(writes > 0, "the cluster's own children are those of the settled spec");
         world.run_controllers();
     }
-    patched(world.observe(cluster), &situation.world)
+    let mut observed = world.observe(cluster);
+    if let Some(now) = situation.world.now {
+        observed.now = now;
+    }
+    observed = observed.remembering(&situation.world.old.clone().unwrap_or_default());
+    patched(observed, &situation.world)
 }
 
 fn patched(mut observed: Observed, seen: &Seen) -> Observed {
-    if !seen.volumes.is_empty() {
-        observed.volumes.clone_from(&seen.volumes);
+    if !seen.claims.is_empty() {
+        observed.claims.clone_from(&seen.claims);
     }
     let revisions: BTreeMap<String, String> = observed
         .live

@@ -52,6 +52,12 @@ fn restarts() -> Plan {
     Plan { step: Some(step), ..Plan::default() }
 }
 
+fn gives_up() -> Plan {
+    let claim = Some(("data-shop-broker-0-1".into(), "uid-2".into()));
+    let step = Step::GiveUp { pod: "shop-broker-0-1".into(), uid: "uid-1".into(), claim };
+    Plan { step: Some(step), ..Plan::default() }
+}
+
 /// Applies a plan against a server that answers so.
 async fn applied(plan: &Plan, answer: impl FnMut(&Asked) -> Answer + Send + 'static) -> (Result<(), Error>, Log) {
     let (client, log) = client(answer);
@@ -133,6 +139,17 @@ async fn a_restart_deletes_that_very_pod_and_is_done_where_it_is_gone() {
         assert_eq!(asked[0].line, "DELETE /api/v1/namespaces/ns/pods/shop-broker-0-1?");
         assert_eq!(asked[0].body, json!({"preconditions": {"uid": "uid-1"}}));
     }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_given_up_loses_its_claim_before_its_pod_and_nobody_waits_for_its_node() {
+    let (result, log) = applied(&gives_up(), |_| Some((200, json!({"metadata": {}})))).await;
+    result.unwrap();
+    let asked = log.all();
+    assert_eq!(asked[0].line, "DELETE /api/v1/namespaces/ns/persistentvolumeclaims/data-shop-broker-0-1?");
+    assert_eq!(asked[0].body, json!({"preconditions": {"uid": "uid-2"}}));
+    assert_eq!(asked[1].line, "DELETE /api/v1/namespaces/ns/pods/shop-broker-0-1?");
+    assert_eq!(asked[1].body, json!({"preconditions": {"uid": "uid-1"}, "gracePeriodSeconds": 0}));
 }
 
 #[tokio::test]

@@ -51,6 +51,27 @@ impl RuntimeInfo {
         self.number("commitLogDiskRatio")
     }
 
+    /// Delayed messages that are not yet due: in the timer wheel, on their way into it, and on the fixed levels. A message that a consumer holds and has
+    /// not acknowledged is one of them. None where the broker does not say.
+    #[must_use]
+    pub fn delayed_messages(&self) -> Option<i64> {
+        let wheel: i64 = self.number("timerCongestNum")?;
+        let on_the_way: i64 = self.number("timerOffsetBehind")?;
+        // `delivered,end` of each level.
+        let levels = self.table.iter().filter(|(key, _)| key.starts_with("scheduleMessageOffset_"));
+        let left = levels.map(|(_, value)| {
+            let (delivered, end) = value.split_once(',')?;
+            Some(end.parse::<i64>().ok()? - delivered.parse::<i64>().ok()?)
+        });
+        Some(wheel + on_the_way.max(0) + left.sum::<Option<i64>>()?)
+    }
+
+    /// By how many seconds the timer wheel is late.
+    #[must_use]
+    pub fn timer_behind_seconds(&self) -> Option<i64> {
+        self.number("timerReadBehind")
+    }
+
     /// The end of the commit log, in bytes.
     #[must_use]
     pub fn commit_log_max_offset(&self) -> Option<i64> {
@@ -218,5 +239,23 @@ impl Request for UpdateBrokerConfig {
 
     fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
         accepted(reply).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delayed_messages_are_those_of_the_wheel_and_of_the_levels() {
+        let info = |keys: &[(&str, &str)]| {
+            let table = keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            RuntimeInfo { table }.delayed_messages()
+        };
+        let wheel = [("timerCongestNum", "3"), ("timerOffsetBehind", "1")];
+        assert_eq!(info(&wheel), Some(4));
+        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "5,7")]), Some(6));
+        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "none")]), None);
+        assert_eq!(info(&wheel[..1]), None);
     }
 }

@@ -40,6 +40,8 @@ macro_rules! request_codes {
 }
 
 request_codes! {
+    /// Says up to where a consumer group has read a queue.
+    UpdateConsumerOffset = 15 "UPDATE_CONSUMER_OFFSET" write,
     /// Creates or updates one topic.
     UpdateAndCreateTopic = 17 "UPDATE_AND_CREATE_TOPIC" write,
     /// Creates or updates many topics.
@@ -58,6 +60,8 @@ request_codes! {
     GetMaxOffset = 30 "GET_MAX_OFFSET" read,
     /// The beginning of a queue.
     GetMinOffset = 31 "GET_MIN_OFFSET" read,
+    /// Up to where all consumer groups have read all topics of one broker.
+    GetAllConsumerOffset = 43 "GET_ALL_CONSUMER_OFFSET" read,
     /// Puts a key into a name server's key-value store.
     PutKvConfig = 100 "PUT_KV_CONFIG" write,
     /// Reads a key of a name server's key-value store.

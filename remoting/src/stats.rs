@@ -1,11 +1,13 @@
 //! Offsets and clients on one broker.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::code::{Code, ResponseCode};
 use crate::command::Command;
 use crate::fastjson;
-use crate::request::{AnswerError, Request, body};
+use crate::request::{AnswerError, Request, accepted, body};
 
 /// A queue of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -132,6 +134,68 @@ impl Request for GetConsumeStats {
     }
 }
 
+/// Asks a broker up to where every consumer group has read every topic.
+#[derive(Clone, Copy, Debug)]
+pub struct GetAllConsumerOffsets;
+
+/// Where a consumer group goes on reading, by queue.
+pub type QueueOffsets = BTreeMap<u32, i64>;
+
+impl Request for GetAllConsumerOffsets {
+    /// By topic and consumer group, the engine's own among them.
+    type Answer = BTreeMap<(String, String), QueueOffsets>;
+    const CODE: Code = Code::GetAllConsumerOffset;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<Self::Answer, AnswerError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body {
+            #[serde(default)]
+            offset_table: BTreeMap<String, QueueOffsets>,
+        }
+        // `topic@group`; neither may hold an @.
+        let split = |(key, queues): (String, QueueOffsets)| {
+            let (topic, group) = key.split_once('@')?;
+            Some(((topic.to_owned(), group.to_owned()), queues))
+        };
+        Ok(body::<Body>(Self::CODE, reply)?.offset_table.into_iter().filter_map(split).collect())
+    }
+}
+
+/// Tells a master where a consumer group goes on reading a queue. Refused where it has no such group or topic.
+#[derive(Clone, Debug)]
+pub struct SetConsumerOffset {
+    /// The group.
+    pub group: String,
+    /// The topic.
+    pub topic: String,
+    /// The queue.
+    pub queue_id: u32,
+    /// The next message to be read.
+    pub offset: i64,
+}
+
+impl Request for SetConsumerOffset {
+    type Answer = ();
+    const CODE: Code = Code::UpdateConsumerOffset;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+            .with("consumerGroup", &self.group)
+            .with("topic", &self.topic)
+            .with("queueId", self.queue_id)
+            .with("commitOffset", self.offset)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
+        accepted(reply).map(drop)
+    }
+}
+
 /// Asks a broker which consumer groups consume a topic, or once did.
 #[derive(Clone, Debug)]
 pub struct GetTopicConsumers {
@@ -215,5 +279,19 @@ impl Request for GetConsumerConnections {
         let mut connections: ConsumerConnections = body(Self::CODE, reply)?;
         connections.connection_set.sort_by(|one, other| one.client_id.cmp(&other.client_id));
         Ok(connections)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_of_all_groups_are_read_with_keys_that_are_no_json() {
+        let text = r#"{"dataVersion":{"counter":3},"offsetTable":{"orders@billing":{0:12,1:7},"%RETRY%billing@billing":{0:0}}}"#;
+        let reply = Command { code: 0, ..Command::request(Code::GetAllConsumerOffset) }.body(text);
+        let offsets = GetAllConsumerOffsets.answer(&reply).unwrap();
+        assert_eq!(offsets[&("orders".to_owned(), "billing".to_owned())], BTreeMap::from([(0, 12), (1, 7)]));
+        assert_eq!(offsets.len(), 2);
     }
 }

@@ -76,10 +76,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [policy]
   resources: [poddisruptionbudgets]
   verbs: [get, list, watch, create, patch, delete]
-# Broker groups are never deleted by the operator.
+# A broker group is deleted only when it was declared away and is empty.
 - apiGroups: [apps]
   resources: [statefulsets]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]
@@ -90,10 +90,11 @@ capabilities: {drop: [ALL]}
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, delete]
-# Volumes grow, by their claims.
+# Volumes grow, by their claims. A replica whose node is gone is given up with its volume, after the time that the spec states; one that is declared away,
+# by reclaimPolicy.
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [list, patch]
+  verbs: [list, patch, delete]
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]

@@ -30,12 +30,22 @@ const LIVE: &[&str] = &[
     "namesrvAddr",
     "rejectTransactionMessage",
     "slaveReadEnable",
+    "startAcceptSendRequestTimeStamp",
     "transactionCheckMax",
     "transactionTimeOut",
     "waitTimeMillsInHeartbeatQueue",
     "waitTimeMillsInPullQueue",
     "waitTimeMillsInSendQueue",
 ];
+
+/// Key of a broker: what its routes let clients do, 2 to write, 4 to read, 6 both. It steers producers, it does not refuse them.
+pub const PERMISSION: &str = "brokerPermission";
+/// [`PERMISSION`] of a broker that only lets read.
+pub const CLOSED: &str = "4";
+/// Key of a broker: until then, in milliseconds of the epoch, it refuses every message of a producer.
+pub const FENCE: &str = "startAcceptSendRequestTimeStamp";
+/// [`FENCE`] far enough away: the year 2286, with as many digits as now.
+pub const NEVER: &str = "9999999999999";
 
 /// Whether a broker takes the key while it runs.
 #[must_use]

@@ -1,13 +1,21 @@
 //! Kind `BrokerCluster`.
 
+pub mod call;
+pub mod counts;
+pub mod extent;
+pub mod given_up;
+pub mod identities;
 pub mod keys;
 pub mod memory;
 pub mod observe;
 pub mod parse;
 pub mod plan;
+pub mod progress;
 pub mod resources;
 pub mod safety;
+pub mod scale;
 pub mod status;
+pub mod transition;
 pub mod view;
 
 use std::sync::Arc;
@@ -43,8 +51,10 @@ async fn reconcile(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Acti
         Ok(cluster) => cluster,
         Err(error) => return refuse(&object, &ctx, error.into()).await,
     };
-    let observed =
-        observe::observe(&cluster, &ctx.client, &*ctx.engine).await.map_err(Error::kubernetes("list children"))?;
+    let observed = observe::observe(&cluster, &ctx.client, &*ctx.engine, &ctx.now())
+        .await
+        .map_err(Error::kubernetes("list children"))?
+        .remembering(&object.status.clone().unwrap_or_default());
     let plan = plan::plan(&cluster, &observed)?;
     let applied = match cluster.mode {
         Mode::Apply => apply(&ctx, &cluster, &plan).await,

@@ -5,50 +5,66 @@ use std::collections::BTreeMap;
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::broker_cluster::extent::existing;
 use crate::broker_cluster::keys;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
+use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
-    ConfigView, EngineView, GroupView, Known, Observed, PodFact, RouteView, SyncState, Unknown, VolumeFact,
+    ClaimFact, ConfigView, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
 };
-use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts};
+use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts};
 use crate::labels;
 
 /// Everything that `plan` and `status` need to know.
 ///
 /// # Errors
 /// Where the API server does not answer. An engine that does not answer is no error but an unknown fact.
-pub async fn observe(cluster: &Cluster, client: &Client, engine: &dyn Engine) -> Result<Observed, kube::Error> {
+pub async fn observe(
+    cluster: &Cluster,
+    client: &Client,
+    engine: &dyn Engine,
+    now: &Time,
+) -> Result<Observed, kube::Error> {
     let live = children(cluster, client).await?;
-    let pods: Vec<Pod> = list(cluster, client).await?;
+    let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &labels::of_claims(&cluster.name)).await?;
+    let mut claims: Vec<ClaimFact> = claims.iter().map(ClaimFact::of).collect();
+    claims.sort_by(|a, b| a.name.cmp(&b.name));
+    let pods: Vec<Pod> = list(cluster, client, &labels::of_cluster(&cluster.name)).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
-    let claims: Vec<PersistentVolumeClaim> =
-        labelled(client, &cluster.namespace, &labels::of_claims(&cluster.name)).await?;
-    let mut volumes: Vec<VolumeFact> = claims.iter().filter_map(VolumeFact::of).collect();
-    volumes.sort_by(|a, b| a.claim.cmp(&b.claim));
     // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
+    let cluster = &existing(cluster, &live);
     let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
-        view(cluster, &engine.observe(&addresses(cluster)).await)
+        let facts = engine.observe(&addresses(cluster)).await;
+        let mut view = view(cluster, &facts);
+        // What nobody could look at in time is not known.
+        let look = transition::look(cluster, engine, &facts, &mut view);
+        if tokio::time::timeout(transition::TIME_LIMIT, look).await.is_err() {
+            tracing::warn!(cluster = %cluster.name, "to look at a broker group that is on its way took too long");
+        }
+        view
     } else {
         EngineView::default()
     };
-    Ok(Observed { live, pods, volumes, engine })
+    Ok(Observed { live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
 }
 
 async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {
+    let all = &labels::of_cluster(&cluster.name);
     let (service_accounts, config_maps, services, budgets, sets, deployments, autoscalers) = futures::try_join!(
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
-        list(cluster, client),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
+        list(cluster, client, all),
     )?;
     Ok(Resources {
         service_accounts,
@@ -61,25 +77,15 @@ async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube:
     })
 }
 
-async fn list<K>(cluster: &Cluster, client: &Client) -> Result<Vec<K>, kube::Error>
+async fn list<K>(cluster: &Cluster, client: &Client, selector: &str) -> Result<Vec<K>, kube::Error>
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
         + std::fmt::Debug
         + DeserializeOwned,
 {
-    labelled(client, &cluster.namespace, &labels::of_cluster(&cluster.name)).await
-}
-
-async fn labelled<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, kube::Error>
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + DeserializeOwned,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), namespace);
-    Ok(api.list(&ListParams::default().labels(labels)).await?.items)
+    let api: Api<K> = Api::namespaced(client.clone(), &cluster.namespace);
+    Ok(api.list(&ListParams::default().labels(selector)).await?.items)
 }
 
 /// All processes of a cluster.
@@ -99,7 +105,7 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
     let groups = cluster.groups();
     EngineView {
         controller_leader: leader(facts),
-        groups: groups.iter().map(|g| (g.clone(), GroupView { sync: sync(facts, g) })).collect(),
+        groups: groups.iter().map(|g| (g.clone(), group(facts, g))).collect(),
         routes: facts
             .name_servers
             .iter()
@@ -107,6 +113,10 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
             .collect(),
         configs: facts.brokers.iter().map(|(address, b)| (pod_of(address), config(&b.config))).collect(),
     }
+}
+
+fn group(facts: &EngineFacts, group: &str) -> GroupView {
+    GroupView { sync: sync(facts, group), left: None, lacks: None }
 }
 
 fn config(fact: &Fact<BTreeMap<String, String>>) -> ConfigView {
@@ -120,11 +130,11 @@ fn config(fact: &Fact<BTreeMap<String, String>>) -> ConfigView {
 }
 
 /// The pod whose `host:port` this is: the first label of its DNS name.
-fn pod_of(address: &str) -> String {
+pub(super) fn pod_of(address: &str) -> String {
     address.split(['.', ':']).next().unwrap_or(address).to_owned()
 }
 
-fn unknown(error: &EngineError) -> Unknown {
+pub(super) fn unknown(error: &EngineError) -> Unknown {
     Unknown { reason: error.reason().into(), message: error.to_string() }
 }
 
@@ -175,7 +185,16 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
                 message: format!("a broker id of {group} is too large"),
             },
         )?;
+    let identity = |r: &ReplicaFacts, in_sync| Identity { id: r.id, pod: pod_of(&r.address), alive: r.alive, in_sync };
+    let mut identities: Vec<Identity> = g.in_sync.iter().map(|r| identity(r, true)).collect();
+    identities.extend(g.not_in_sync.iter().map(|r| identity(r, false)));
+    identities.sort_by_key(|i| i.id);
     Ok(SyncState {
+        answering: replicas()
+            .filter(|r| facts.brokers.get(&r.address).is_some_and(|b| b.replication.known().is_some()))
+            .map(|r| pod_of(&r.address))
+            .collect(),
+        identities,
         master: g.master_address.as_deref().map(pod_of),
         epoch: i64::from(g.master_epoch),
         // The set keeps dead replicas until the master drops them: they hold what they hold, but nobody can be sure of it now.

@@ -1,12 +1,13 @@
 //! From the raw spec to a `Cluster`: every default resolved, every quantity a number, nothing left that can be wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::PAUSED_ANNOTATION;
 use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimPolicy};
 use gantry_crds::names::{self, Component};
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::role::Role;
+use gantry_crds::status::GroupPhase;
 use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -92,12 +93,29 @@ pub struct Brokers {
     pub groups: i32,
     /// Replicas of each.
     pub replicas: i32,
+    /// Where groups are otherwise than declared, on their way in or out. Empty as parsed.
+    pub extent: Extent,
     /// Replicas that must hold a message before it is acknowledged.
     pub min_in_sync: i32,
     /// Their volume.
     pub volume: Volume,
+    /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
+    pub give_up_after: Option<i64>,
     /// Their pods.
     pub pods: Pods,
+}
+
+/// Broker groups that are not, or not yet, as declared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extent {
+    /// Replicas of groups that have another number than declared.
+    pub sizes: BTreeMap<String, i32>,
+    /// Phases of groups that are not open.
+    pub phases: BTreeMap<String, GroupPhase>,
+    /// Groups that are empty and refuse every message.
+    pub fenced: BTreeSet<String>,
+    /// Replicas that must hold a message, of groups that have too few in sync for the number that is declared.
+    pub min_in_sync: BTreeMap<String, i32>,
 }
 
 /// Proxies, parsed.
@@ -235,12 +253,14 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         brokers: Brokers {
             groups: spec.brokers.groups,
             replicas: spec.brokers.replicas,
+            extent: Extent::default(),
             min_in_sync: spec.brokers.min_in_sync_replicas.unwrap_or(if spec.brokers.replicas >= 3 { 2 } else { 1 }),
             volume: Volume {
                 size: spec.brokers.storage.size.clone(),
                 class: spec.brokers.storage.class.clone(),
                 retain,
             },
+            give_up_after: spec.brokers.storage.give_up_after.as_deref().map(|t| quantity::milliseconds(t) / 1000),
             pods: pods(Component::Broker, "brokers", &spec.brokers.role, &spec.version)?,
         },
         proxies: Proxies {
@@ -353,7 +373,37 @@ impl Cluster {
     /// `host:port` of every replica of a broker group, in order.
     #[must_use]
     pub fn broker_addresses(&self, group: &str) -> Vec<String> {
-        (0..self.brokers.replicas).map(|i| self.broker_address(group, i)).collect()
+        (0..self.replicas_of(group)).map(|i| self.broker_address(group, i)).collect()
+    }
+
+    /// Replicas of a broker group.
+    #[must_use]
+    pub fn replicas_of(&self, group: &str) -> i32 {
+        self.brokers.extent.sizes.get(group).copied().unwrap_or(self.brokers.replicas)
+    }
+
+    /// Pods of a broker group, in order.
+    #[must_use]
+    pub fn pods_of(&self, group: &str) -> Vec<String> {
+        (0..self.replicas_of(group)).map(|i| format!("{group}-{i}")).collect()
+    }
+
+    /// Whether a broker group takes messages, or is on its way in or out.
+    #[must_use]
+    pub fn phase_of(&self, group: &str) -> GroupPhase {
+        self.brokers.extent.phases.get(group).copied().unwrap_or_default()
+    }
+
+    /// Whether a broker group refuses every message.
+    #[must_use]
+    pub fn is_fenced(&self, group: &str) -> bool {
+        self.brokers.extent.fenced.contains(group)
+    }
+
+    /// Replicas of a broker group that must hold a message before it is acknowledged.
+    #[must_use]
+    pub fn min_in_sync_of(&self, group: &str) -> i32 {
+        self.brokers.extent.min_in_sync.get(group).copied().unwrap_or(self.brokers.min_in_sync)
     }
 
     /// `host:port` of one broker replica.
@@ -361,6 +411,13 @@ impl Cluster {
     pub fn broker_address(&self, group: &str, ordinal: i32) -> String {
         let host = names::pod_host(group, ordinal, &self.component(Component::Broker), &self.namespace, &self.domain);
         format!("{host}:{}", names::BROKER_PORT)
+    }
+
+    /// `host:port` of the broker in a pod.
+    #[must_use]
+    pub fn address_of_broker(&self, pod: &str) -> String {
+        let host = names::service_host(&self.component(Component::Broker), &self.namespace, &self.domain);
+        format!("{pod}.{host}:{}", names::BROKER_PORT)
     }
 
     /// Names of the declared broker groups, in order.

@@ -2,17 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_crds::names::Component;
+use gantry_crds::names::{self, Component};
+use gantry_crds::status::GroupPhase;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::call::Call;
+use crate::broker_cluster::parse::{Cluster, Volume};
 use crate::broker_cluster::resources::{Resources, config, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
-use crate::broker_cluster::view::{Observed, PodFact};
+use crate::broker_cluster::scale::{self, Gone};
+use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
+use crate::broker_cluster::{given_up, identities};
 use crate::child::{ChildKind, ChildRef, Write, compare};
-use crate::labels;
+use crate::{labels, quantity};
 
 /// What is to be done now.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -25,15 +29,30 @@ pub struct Plan {
     /// Volumes that are to grow. They disturb nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub growths: Vec<Growth>,
-    /// Keys that running brokers are to take. They disturb nothing.
+    /// Volume claims of replicas that were declared away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub settings: Vec<Setting>,
+    pub claims: Vec<ClaimFact>,
+    /// Changes of the engine that disturb nobody who serves.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Call>,
     /// The one step that disturbs something that serves.
     pub step: Option<Step>,
     /// What was not done, and why.
     pub holds: Vec<Hold>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
+    /// Broker groups that do not take messages, on their way in or out.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub phases: BTreeMap<String, GroupPhase>,
+}
+
+impl Plan {
+    /// Nothing is to be done now.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let Self { writes, growths, claims, calls, step, .. } = self;
+        writes.is_empty() && growths.is_empty() && claims.is_empty() && calls.is_empty() && step.is_none()
+    }
 }
 
 /// A volume that is to grow.
@@ -45,17 +64,6 @@ pub struct Growth {
     pub from: String,
     /// Size to ask for.
     pub to: String,
-}
-
-/// Keys that one running broker is to take.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Setting {
-    /// Its pod.
-    pub pod: String,
-    /// Its `host:port`.
-    pub address: String,
-    /// Keys with their new values.
-    pub keys: BTreeMap<String, String>,
 }
 
 /// A step that disturbs something that serves. One at a time in a cluster.
@@ -82,6 +90,15 @@ pub enum Step {
         /// Role.
         component: Component,
     },
+    /// Delete the volume claim of a replica whose node is gone, and its pod without waiting for that node: it is made anew elsewhere.
+    GiveUp {
+        /// Pod.
+        pod: String,
+        /// That very pod.
+        uid: String,
+        /// Name and uid of the claim, where it is not yet deleted.
+        claim: Option<(String, String)>,
+    },
 }
 
 /// What is to be done for `cluster` where `observed` was seen.
@@ -90,59 +107,115 @@ pub enum Step {
 /// Where a child can't be written as JSON, which would be a defect.
 pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::Error> {
     let mut holds = Vec::new();
-    let cluster = fit(cluster, observed, &mut holds);
-    let mut declared = resources(&cluster);
-    let growths = declared.stateful_sets.iter().flat_map(|set| growths(set, observed)).collect();
-    for set in &mut declared.stateful_sets {
-        keep_claims(set, observed, &mut holds);
-    }
-    let writes = writes(&cluster, &declared, observed, &mut holds)?;
+    let mut cluster = scale::phases(cluster, observed, &mut holds);
+    let gone = scale::gone(&cluster, observed, &mut holds);
+    let removed = match &gone {
+        Some(Gone::Delete(group)) => Some(group.as_str()),
+        Some(Gone::Forget(_)) | None => None,
+    };
+    let (mut resources, mut writes) = wanted(&cluster, observed, removed, &mut holds)?;
     let outdated = outdated(observed);
-    let step = next_step(&cluster, observed, &outdated, &writes, &mut holds);
+    for group in cluster.groups() {
+        holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
+    }
+    let mut step = given_up::next(&cluster, observed, &mut holds)
+        .or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
+    // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
+    let mut calls = keys_to_set(&cluster, observed);
+    let busy =
+        step.is_some() || !calls.is_empty() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
+    if !busy {
+        match scale::shrink(&cluster, observed, &mut holds) {
+            Some(Ok(group)) => {
+                let replicas = cluster.replicas_of(&group) - 1;
+                cluster.brokers.extent.sizes.insert(group, replicas);
+                (resources, writes) = wanted(&cluster, observed, removed, &mut Vec::new())?;
+            }
+            Some(Err(election)) => step = Some(election),
+            None => {}
+        }
+    }
+    calls.extend(identities::stale(&cluster, observed));
+    calls.extend(scale::offsets(&cluster, observed));
+    if let Some(Gone::Forget(call)) = gone {
+        calls.push(call);
+    }
     Ok(Plan {
-        resources: declared,
+        resources,
         writes,
-        growths,
-        settings: settings(&cluster, observed),
+        growths: growths(&cluster, observed),
+        claims: surplus_claims(&cluster, observed),
+        calls,
         step,
         holds,
         outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
+        phases: cluster.brokers.extent.phases,
     })
 }
 
-/// The cluster as far as what exists allows: counts that can't shrink yet stay as they are, with a hold that says so.
-#[must_use]
-pub fn fit(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Cluster {
-    let mut fitted = cluster.clone();
-    let replicas = |name: &str| {
-        let set = observed.live.stateful_sets.iter().find(|s| s.name_any() == name)?;
-        let declared = set.annotations().get(labels::REPLICAS).and_then(|n| n.parse().ok());
-        declared.or(set.spec.as_ref()?.replicas)
+/// Every child as it should be, and the writes that bring the API server there. `removed`: the group whose objects go.
+fn wanted(
+    cluster: &Cluster,
+    observed: &Observed,
+    removed: Option<&str>,
+    holds: &mut Vec<Hold>,
+) -> Result<(Resources, Vec<Write>), serde_json::Error> {
+    let mut declared = resources(cluster);
+    if let Some(group) = removed {
+        let of_group = |labels: &BTreeMap<String, String>| labels.get(labels::GROUP).is_some_and(|g| g == group);
+        let own = declared.stateful_sets.iter().find(|s| s.name_any() == group).map(mounts).unwrap_or_default();
+        declared.config_maps.retain(|m| !own.contains(&m.name_any()));
+        declared.stateful_sets.retain(|s| !of_group(s.labels()));
+        declared.pod_disruption_budgets.retain(|b| !of_group(b.labels()));
+    }
+    for set in &mut declared.stateful_sets {
+        keep_claims(set, observed, holds);
+    }
+    let writes = writes(cluster, &declared, observed, removed, holds)?;
+    Ok((declared, writes))
+}
+
+/// Names of the ConfigMaps that a StatefulSet's pods mount.
+fn mounts(set: &StatefulSet) -> BTreeSet<String> {
+    let volumes = set.spec.iter().filter_map(|s| s.template.spec.as_ref()?.volumes.as_ref()).flatten();
+    volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect()
+}
+
+/// Volumes of replicas that were declared away, where volumes are not to be kept.
+fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
+    if cluster.brokers.volume.retain {
+        return Vec::new();
+    }
+    let groups = cluster.groups();
+    let is_surplus = |claim: &&ClaimFact| {
+        let pod = claim.name.strip_prefix(names::CLAIM_PREFIX).unwrap_or_default();
+        let Some((group, ordinal)) = pod.rsplit_once('-') else { return false };
+        let most = cluster.replicas_of(group).max(cluster.brokers.replicas);
+        let beyond = ordinal.parse::<i32>().is_ok_and(|n| n >= most);
+        let used = observed.pods.iter().any(|p| p.name == pod);
+        beyond && !used && !claim.terminating && groups.iter().any(|g| g == group)
     };
-    if let Some(live) =
-        replicas(&cluster.component(Component::Controller)).filter(|n| *n != cluster.controllers.replicas)
-    {
-        holds.push(Hold::ControllersFixed { live, declared: cluster.controllers.replicas });
-        fitted.controllers.replicas = live;
-    }
-    while observed
-        .live
-        .stateful_sets
-        .iter()
-        .any(|s| s.name_any() == gantry_crds::names::broker_group(&cluster.name, fitted.brokers.groups))
-    {
-        fitted.brokers.groups += 1;
-    }
-    for group in fitted.groups().split_off(usize::try_from(cluster.brokers.groups).unwrap_or(0)) {
-        holds.push(Hold::ScaleIn { group, groups: fitted.brokers.groups });
-    }
-    for group in fitted.groups() {
-        if let Some(live) = replicas(&group).filter(|n| *n > cluster.brokers.replicas) {
-            holds.push(Hold::ReplicasFixed { set: group, live, declared: cluster.brokers.replicas });
-            fitted.brokers.replicas = fitted.brokers.replicas.max(live);
-        }
-    }
-    fitted
+    observed.claims.iter().filter(is_surplus).cloned().collect()
+}
+
+/// Claims that ask for less than is declared.
+fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
+    let controllers =
+        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
+    let mut sets = vec![controllers];
+    sets.extend(cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (g, replicas, &cluster.brokers.volume)
+    }));
+    let growth = |claim: String, to: &str| {
+        let from = &observed.claims.iter().find(|c| c.name == claim && !c.terminating)?.requested;
+        let smaller = quantity::parse(from)? < quantity::parse(to)?;
+        smaller.then(|| Growth { claim, from: from.clone(), to: to.to_owned() })
+    };
+    let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
+        (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
+    };
+    sets.into_iter().flat_map(of_set).collect()
 }
 
 /// Size of the volumes of a StatefulSet, by its claims' template.
@@ -151,26 +224,12 @@ fn claimed(set: &StatefulSet) -> Option<&String> {
     claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| &q.0)
 }
 
-/// Claims of a StatefulSet that ask for less than is declared.
-fn growths(set: &StatefulSet, observed: &Observed) -> Vec<Growth> {
-    let Some(declared) = claimed(set) else { return Vec::new() };
-    let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
-    let claims = (0..replicas).map(|i| format!("data-{}-{i}", set.name_any()));
-    claims
-        .filter_map(|claim| {
-            let volume = observed.volumes.iter().find(|v| v.claim == claim)?;
-            let smaller = crate::quantity::parse(&volume.requested)? < crate::quantity::parse(declared)?;
-            smaller.then(|| Growth { claim, from: volume.requested.clone(), to: declared.clone() })
-        })
-        .collect()
-}
-
 /// Claim templates can't be changed in a StatefulSet: the live ones stay. Claims that exist grow one by one; a smaller size is held.
 fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
     let name = set.name_any();
     let live = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(claimed);
     let (Some(live), Some(declared)) = (live, claimed(set)) else { return };
-    if crate::quantity::parse(declared) < crate::quantity::parse(live) {
+    if quantity::parse(declared) < quantity::parse(live) {
         holds.push(Hold::VolumeSizeFixed { set: name, live: live.clone(), declared: declared.clone() });
     }
     let request = set
@@ -188,6 +247,7 @@ fn writes(
     cluster: &Cluster,
     declared: &Resources,
     observed: &Observed,
+    removed: Option<&str>,
     holds: &mut Vec<Hold>,
 ) -> Result<Vec<Write>, serde_json::Error> {
     let Resources {
@@ -217,8 +277,10 @@ fn writes(
         holds,
         |_| true,
     )?);
-    // A StatefulSet that is not declared would be a broker group with messages: `fit` keeps those declared, so none is ever pruned.
-    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |_| false)?);
+    // A StatefulSet that is not declared would be a broker group with messages: all that there are stay declared until they are empty.
+    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |s| {
+        removed == Some(&s.name_any())
+    })?);
     add(of_kind(cluster, ChildKind::Deployment, deployments, &live.deployments, holds, |_| true)?);
     add(of_kind(
         cluster,
@@ -252,24 +314,24 @@ fn of_kind<K: Resource + Serialize>(
     Ok(writes)
 }
 
-/// What running brokers have otherwise than declared, of the keys that they take while they run. A key that a broker does not have at all is none of
+/// Keys that running brokers have otherwise than they should, of those that they take while they run. A key that a broker does not have at all is none of
 /// its version.
-fn settings(cluster: &Cluster, observed: &Observed) -> Vec<Setting> {
-    let mut settings = Vec::new();
+fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
+    let mut calls = Vec::new();
     for group in cluster.groups() {
         let wanted = config::live_keys(cluster, &group);
-        for (ordinal, address) in cluster.broker_addresses(&group).into_iter().enumerate() {
-            let pod = format!("{group}-{ordinal}");
-            let Some(Ok(live)) = observed.engine.configs.get(&pod).map(|c| &c.live) else { continue };
-            let differs = |(key, value): &(&String, &String)| live.get(*key).is_some_and(|has| has != *value);
+        for pod in cluster.pods_of(&group) {
+            let differs = |(key, value): &(&String, &String)| {
+                observed.engine.live_key(&pod, key).is_some_and(|has| has != value.as_str())
+            };
             let keys: BTreeMap<_, _> = wanted.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
             let stays = observed.pods.iter().any(|p| p.name == pod && !p.terminating);
             if stays && !keys.is_empty() {
-                settings.push(Setting { pod, address, keys });
+                calls.push(Call::Set { pod, keys });
             }
         }
     }
-    settings
+    calls
 }
 
 /// Pods that run another template than their StatefulSet has now, in the order in which they should go: name servers, controllers, slaves,
@@ -286,7 +348,8 @@ fn outdated(observed: &Observed) -> Vec<&PodFact> {
         .collect();
     pods.sort_by_key(|p| {
         let leads = observed.engine.sync(&p.set).is_ok_and(|s| s.master.as_deref() == Some(&p.name));
-        (p.component, leads, p.name.clone())
+        // One that does not serve first: it is disturbed by nothing, and no other goes before it is back.
+        (p.component, leads, p.ready, p.name.clone())
     });
     pods
 }
@@ -299,12 +362,7 @@ fn next_step(
     holds: &mut Vec<Hold>,
 ) -> Option<Step> {
     // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
-    let sets_change = writes.iter().any(|w| matches!(w.child(), ChildRef { kind: ChildKind::StatefulSet, .. }));
-    let status_lags = observed.live.stateful_sets.iter().any(|s| {
-        s.status.as_ref().and_then(|st| st.observed_generation) != s.metadata.generation
-            && s.metadata.generation.is_some()
-    });
-    if sets_change || status_lags {
+    if sets_change(writes) || status_lags(observed) {
         return None;
     }
     let first = outdated.first()?.component;
@@ -327,6 +385,17 @@ fn next_step(
     None
 }
 
+fn sets_change(writes: &[Write]) -> bool {
+    writes.iter().any(|w| matches!(w.child(), ChildRef { kind: ChildKind::StatefulSet, .. }))
+}
+
+fn status_lags(observed: &Observed) -> bool {
+    observed.live.stateful_sets.iter().any(|s| {
+        s.status.as_ref().and_then(|st| st.observed_generation) != s.metadata.generation
+            && s.metadata.generation.is_some()
+    })
+}
+
 /// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
 /// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
 /// to one that does not serve itself.
@@ -338,7 +407,10 @@ fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact],
         (Component::NameServer, cluster.component(Component::NameServer), cluster.name_servers.replicas),
         (Component::Controller, cluster.component(Component::Controller), cluster.controllers.replicas),
     ];
-    sets.extend(cluster.groups().into_iter().map(|g| (Component::Broker, g, cluster.brokers.replicas)));
+    sets.extend(cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (Component::Broker, g, replicas)
+    }));
     let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
     let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
     sets.into_iter()

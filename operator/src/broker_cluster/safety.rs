@@ -69,24 +69,40 @@ pub enum Hold {
         /// Why it is not known.
         unknown: Unknown,
     },
-    /// A broker group is declared away.
-    #[error(
-        "broker group {group} stays: groups are not removed while they may hold messages; write brokers.groups: {groups}"
-    )]
+    /// A broker group or replica is declared away, and can't go now.
+    #[error("{what} is declared away and stays for now: {why}")]
     ScaleIn {
+        /// The group or pod.
+        what: String,
+        /// Why.
+        why: String,
+    },
+    /// A broker group that is to go is still needed.
+    #[error("broker group {group} takes no messages and is about to go: {why}")]
+    Draining {
         /// The group.
         group: String,
-        /// As many as there are.
-        groups: i32,
+        /// Why.
+        why: String,
     },
-    /// Fewer replicas are declared than there are.
-    #[error("{set} keeps {live} replicas: fewer ({declared}) are not taken while they may hold messages; write {live}")]
-    ReplicasFixed {
-        /// StatefulSet.
-        set: String,
-        /// Replicas there are.
+    /// A new broker group is not yet opened.
+    #[error("broker group {group} takes no messages yet: {why}")]
+    Opening {
+        /// The group.
+        group: String,
+        /// Why.
+        why: String,
+    },
+    /// More replicas are to hold each message than are in sync.
+    #[error(
+        "{group} goes on with minInSyncReplicas {live} until {declared} replicas are in sync: it would refuse messages"
+    )]
+    TooFewInSync {
+        /// The group.
+        group: String,
+        /// As many must hold a message now.
         live: i32,
-        /// Replicas declared.
+        /// As many are declared.
         declared: i32,
     },
     /// Another number of controllers follows from the spec than there is.
@@ -109,6 +125,25 @@ pub enum Hold {
         /// Size declared.
         declared: String,
     },
+    /// A replica's node is gone for longer than the spec allows, and it may not be given up.
+    #[error("{pod} is not given up although its node is gone: {why}")]
+    NodeGone {
+        /// Its pod.
+        pod: String,
+        /// Why not.
+        why: String,
+    },
+    /// No copy is left that has every acknowledged message.
+    #[error(
+        "{group} has lost every copy that was in sync, {} came back with empty volumes: nobody is made master in their place; put a volume back, or accept the loss as docs/failure-modes.md says under CopiesLost",
+        pods.join(", ")
+    )]
+    CopiesLost {
+        /// Broker group.
+        group: String,
+        /// Pods that had the copies.
+        pods: Vec<String>,
+    },
     /// An object of a child's name belongs to somebody else.
     #[error("{child} belongs to somebody else: delete or rename it, or rename the cluster")]
     NameTaken {
@@ -129,9 +164,13 @@ impl Hold {
             Self::RouteNotMoved { .. } => Reason::HandingOver,
             Self::Unknown { .. } => Reason::FactsUnknown,
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
-            Self::ReplicasFixed { .. } => Reason::ReplicasFixed,
+            Self::Draining { .. } => Reason::GroupDraining,
+            Self::Opening { .. } => Reason::GroupOpening,
+            Self::TooFewInSync { .. } => Reason::CatchingUp,
             Self::ControllersFixed { .. } => Reason::ControllersFixed,
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
+            Self::NodeGone { .. } => Reason::NodeGone,
+            Self::CopiesLost { .. } => Reason::CopiesLost,
             Self::NameTaken { .. } => Reason::NameTaken,
         }
     }
@@ -200,7 +239,8 @@ fn may_restart_controller(cluster: &Cluster, observed: &Observed, pod: &PodFact)
 fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
     let group = &pod.set;
     let unknown = |unknown| Hold::Unknown { pod: pod.name.clone(), unknown };
-    if cluster.brokers.replicas == 1 {
+    let replicas = cluster.replicas_of(group);
+    if replicas == 1 {
         // Nobody could take over: the pause is what a single replica means.
         return Ok(Consent::Stop);
     }
@@ -210,7 +250,7 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
         // It serves nothing and holds no copy that counts.
         return Ok(Consent::Stop);
     }
-    if let Some(other) = not_well(observed, pod, cluster.brokers.replicas) {
+    if let Some(other) = not_well(observed, pod, replicas) {
         return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });
     }
     let Some(master) = &sync.master else {
@@ -218,7 +258,7 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     };
     let left: Vec<String> = sync.in_sync.iter().filter(|p| **p != pod.name).cloned().collect();
     // Every other replica, not just as many as writes need: the next failure must not find a group already thin.
-    let wanted = cluster.brokers.replicas - 1;
+    let wanted = replicas - 1;
     if i32::try_from(left.len()).unwrap_or(i32::MAX) < wanted {
         return Err(Hold::NotEnoughInSync { pod: pod.name.clone(), group: group.clone(), in_sync: left, wanted });
     }
@@ -227,11 +267,14 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
 }
 
 fn successor(sync: &SyncState, left: &[String]) -> Option<Consent> {
-    left.iter().find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
+    // The set shrinks to the new master: were it gone already, every message since would wait for it.
+    left.iter()
+        .filter(|to| sync.answering.contains(*to))
+        .find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
 }
 
 fn no_id() -> Unknown {
-    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica has a known broker id".into() }
+    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica answers".into() }
 }
 
 /// Clients learn of masters from name servers: all that answer must agree before a pod goes, and all must answer.

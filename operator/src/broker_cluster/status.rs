@@ -3,14 +3,17 @@
 use gantry_crds::condition::{ConditionType, Truth, condition, keep_transition_times};
 use gantry_crds::names::{self, Component};
 use gantry_crds::status::{
-    BrokerClusterStatus, EndpointStatus, GroupStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus, Summary,
+    BrokerClusterStatus, EndpointStatus, GroupPhase, GroupStatus, HoldStatus, PlannedChange, ReplicaState,
+    ReplicaStatus,
 };
 use gantry_crds::{BrokerCluster, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::broker_cluster::parse::{Cluster, Mode, ProxyScale};
+use crate::broker_cluster::counts::{Count, Counts, all, shown};
+use crate::broker_cluster::parse::{Cluster, Mode};
 use crate::broker_cluster::plan::{Plan, Step};
 use crate::broker_cluster::view::Observed;
+use crate::broker_cluster::{extent, progress};
 use crate::child::Write;
 
 /// What one pass over a cluster came to.
@@ -48,21 +51,30 @@ pub fn status(
     old: &BrokerClusterStatus,
     now: &Time,
 ) -> BrokerClusterStatus {
-    let groups: Vec<GroupStatus> = cluster.groups().iter().map(|g| group(cluster, observed, g)).collect();
-    let counts = Counts::of(cluster, observed, &groups);
+    let all = extent::existing(cluster, &observed.live);
+    let mut groups: Vec<GroupStatus> = all.groups().iter().map(|g| group(&all, observed, g)).collect();
+    for g in &mut groups {
+        g.phase = outcome.plan.phases.get(&g.name).copied().unwrap_or_default();
+        if g.phase == GroupPhase::Draining {
+            let before = old.groups.iter().find(|o| o.name == g.name).and_then(|o| o.drain.as_ref());
+            g.drain = progress::drain(before, observed.engine.groups.get(&g.name).and_then(|v| v.left.as_ref()), now);
+        }
+    }
+    let counts = Counts::of(cluster, &all, observed, &groups);
     let generation = cluster.generation;
     let is = |type_, (status, reason, message): Judgement| {
         condition(type_, status, reason, message, generation, now.clone())
     };
     let conditions = vec![
-        is(ConditionType::Ready, ready(cluster, observed, &counts)),
-        is(ConditionType::Progressing, progressing(cluster, observed, &counts, outcome)),
-        is(ConditionType::Degraded, degraded(cluster, observed, &counts, outcome)),
+        is(ConditionType::Ready, ready(cluster, observed, &counts, outcome)),
+        is(ConditionType::Progressing, progressing(cluster, observed, &counts, outcome, &groups)),
+        is(ConditionType::Degraded, degraded(cluster, observed, &counts, outcome, &groups)),
     ];
     BrokerClusterStatus {
         observed_generation: generation,
         // Not written from here: see `publish`.
         deletions: old.deletions.clone(),
+        metadata_on: old.metadata_on.clone(),
         conditions: keep_transition_times(&old.conditions, conditions),
         version: version(cluster, observed),
         summary: counts.summary(),
@@ -81,9 +93,10 @@ pub fn status(
 
 fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
     let sync = observed.engine.sync(name);
-    let replicas = (0..cluster.brokers.replicas)
-        .map(|i| {
-            let pod = format!("{name}-{i}");
+    let replicas = cluster
+        .pods_of(name)
+        .into_iter()
+        .map(|pod| {
             let fact = observed.pods.iter().find(|p| p.name == pod);
             let state = match (&sync, fact) {
                 (_, None) => ReplicaState::Missing,
@@ -103,6 +116,7 @@ fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
         master: sync.as_ref().ok().and_then(|s| s.master.clone()),
         epoch: sync.as_ref().ok().map(|s| s.epoch),
         replicas,
+        ..GroupStatus::default()
     }
 }
 
@@ -115,68 +129,6 @@ fn up_to_mebibyte(bytes: i64) -> i64 {
 /// A condition's status, reason and message.
 type Judgement = (Truth, Reason, String);
 
-/// How many there are, where that is known, and how many are declared.
-type Count = (Option<usize>, i32);
-
-/// Ready and declared counts per role.
-struct Counts {
-    name_servers: Count,
-    controllers: Count,
-    proxies: Count,
-    groups: Count,
-    in_sync: Count,
-}
-
-impl Counts {
-    fn of(cluster: &Cluster, observed: &Observed, groups: &[GroupStatus]) -> Self {
-        let ready = |c| Some(observed.pods.iter().filter(|p| p.component == c && p.ready && !p.terminating).count());
-        // A pod that serves while nobody can say what: to count it as none would be a guess.
-        let known = !groups.iter().flat_map(|g| &g.replicas).any(|r| r.state == ReplicaState::Unknown);
-        let in_sync = |g: &GroupStatus| {
-            g.replicas.iter().filter(|r| matches!(r.state, ReplicaState::Master | ReplicaState::InSync)).count()
-        };
-        let min = usize::try_from(cluster.brokers.min_in_sync).unwrap_or(1);
-        let serves = |g: &&GroupStatus| g.replicas.iter().any(|r| r.state == ReplicaState::Master) && in_sync(g) >= min;
-        let proxies = match &cluster.proxies.scale {
-            ProxyScale::Fixed(n) => *n,
-            ProxyScale::Auto(a) => {
-                let deployment = observed.live.deployments.first().and_then(|d| d.spec.as_ref()?.replicas);
-                deployment.unwrap_or(a.min_replicas)
-            }
-        };
-        Self {
-            name_servers: (ready(Component::NameServer), cluster.name_servers.replicas),
-            controllers: (ready(Component::Controller), cluster.controllers.replicas),
-            // A surge pod of a roll is not one proxy more than declared.
-            proxies: (ready(Component::Proxy).map(|n| n.min(usize::try_from(proxies).unwrap_or(0))), proxies),
-            groups: (known.then(|| groups.iter().filter(serves).count()), cluster.brokers.groups),
-            in_sync: (
-                known.then(|| groups.iter().map(in_sync).sum()),
-                cluster.brokers.groups * cluster.brokers.replicas,
-            ),
-        }
-    }
-
-    fn summary(&self) -> Summary {
-        let show = |(ready, wanted): Count| format!("{}/{wanted}", shown(ready));
-        Summary {
-            groups: show(self.groups),
-            in_sync: show(self.in_sync),
-            proxies: show(self.proxies),
-            name_servers: show(self.name_servers),
-            controllers: show(self.controllers),
-        }
-    }
-}
-
-fn all((ready, wanted): Count) -> bool {
-    ready.is_some_and(|ready| i64::try_from(ready).unwrap_or(i64::MAX) >= i64::from(wanted))
-}
-
-fn shown(count: Option<usize>) -> String {
-    count.map_or_else(|| "?".into(), |n| n.to_string())
-}
-
 /// The engine's reason why the counts of replicas are not known, where they are not.
 fn unknown(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Option<Judgement> {
     if counts.in_sync.0.is_some() {
@@ -187,7 +139,7 @@ fn unknown(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Option<Ju
 }
 
 /// Can clients send to and receive from every group?
-fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
+fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
     if counts.name_servers.0 == Some(0) {
         return (Truth::False, Reason::NameServersNotReady, "no name server is ready".into());
     }
@@ -206,8 +158,11 @@ fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
             }
         };
     }
-    if !all(counts.groups) {
-        return not_serving(cluster, observed);
+    if let Some(lost) = outcome.plan.holds.iter().find(|h| h.reason() == Reason::CopiesLost) {
+        return (Truth::False, Reason::CopiesLost, lost.to_string());
+    }
+    if !all((counts.groups.0, counts.groups.1 - counts.on_their_way)) {
+        return not_serving(cluster, observed, outcome.plan);
     }
     if counts.proxies.0 == Some(0) {
         return (
@@ -216,18 +171,23 @@ fn ready(cluster: &Cluster, observed: &Observed, counts: &Counts) -> Judgement {
             with_trouble("no proxy is ready".into(), observed, Component::Proxy),
         );
     }
-    if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
+    if counts.all() {
         return (Truth::True, Reason::AsDeclared, "all that is declared serves".into());
     }
-    (Truth::True, Reason::Serving, "every broker group takes messages, with less redundancy than declared".into())
+    let message = if counts.on_their_way > 0 {
+        "every broker group takes messages but those that are being prepared or removed"
+    } else {
+        "every broker group takes messages, with less redundancy than declared"
+    };
+    (Truth::True, Reason::Serving, message.into())
 }
 
-fn not_serving(cluster: &Cluster, observed: &Observed) -> Judgement {
+fn not_serving(cluster: &Cluster, observed: &Observed, plan: &Plan) -> Judgement {
     let with_master = |g: &&String| {
         let master = observed.engine.sync(g).ok().and_then(|s| s.master.clone());
         master.is_some_and(|m| observed.pods.iter().any(|p| p.name == m && p.ready))
     };
-    match cluster.groups().iter().find(|g| !with_master(g)) {
+    match cluster.groups().iter().find(|g| !with_master(g) && !plan.phases.contains_key(*g)) {
         Some(g) => {
             let message =
                 with_trouble(format!("broker group {g} has no master that serves"), observed, Component::Broker);
@@ -252,16 +212,17 @@ fn with_trouble(sentence: String, observed: &Observed, component: Component) -> 
     }
 }
 
-fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
+fn progressing(
+    cluster: &Cluster,
+    observed: &Observed,
+    counts: &Counts,
+    outcome: &Outcome<'_>,
+    groups: &[GroupStatus],
+) -> Judgement {
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe
-            if !plan.writes.is_empty()
-                || !plan.settings.is_empty()
-                || !plan.growths.is_empty()
-                || plan.step.is_some() =>
-        {
+        Mode::Plan | Mode::Observe if !plan.is_empty() => {
             return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
@@ -270,6 +231,7 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
         let message = match &plan.step {
             Some(Step::Restart { pod, .. }) => format!("restarting {pod}"),
             Some(Step::Elect { group, to, from, .. }) => format!("moving the master of {group} from {from} to {to}"),
+            Some(Step::GiveUp { pod, .. }) => format!("giving up {pod}, its node is gone"),
             None => format!("waiting to restart {}", plan.outdated.join(", ")),
         };
         return (Truth::True, Reason::Rolling, message);
@@ -283,15 +245,22 @@ fn progressing(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome:
     if let Some(sentence) = growing(plan, observed) {
         return (Truth::True, Reason::Applying, sentence);
     }
-    if let Some(setting) = plan.settings.first() {
-        let keys: Vec<&str> = setting.keys.keys().map(String::as_str).collect();
-        return (
-            Truth::True,
-            Reason::Applying,
-            format!("setting {} on {} while it runs", keys.join(", "), setting.pod),
-        );
+    if let Some(group) = groups.iter().rev().find(|g| !g.phase.is_open()) {
+        let reason = if group.phase == GroupPhase::Opening { Reason::GroupOpening } else { Reason::GroupDraining };
+        let hold = plan.holds.iter().find(|h| h.reason() == reason);
+        let phase = group.phase.as_str().to_lowercase();
+        return (Truth::True, reason, hold.map_or_else(|| format!("{phase} {}", group.name), ToString::to_string));
     }
-    if all(counts.in_sync) && all(counts.proxies) && all(counts.name_servers) && all(counts.controllers) {
+    if let Some(call) = plan.calls.first() {
+        return (Truth::True, Reason::Applying, call.event().1);
+    }
+    if let Some(set) = groups.iter().find(|g| g.replicas.len() > usize::try_from(cluster.brokers.replicas).unwrap_or(0))
+    {
+        let hold = plan.holds.iter().find(|h| h.reason() == Reason::ScaleInHeld);
+        let message = hold.map_or_else(|| format!("taking a replica from {}", set.name), ToString::to_string);
+        return (Truth::True, Reason::Applying, message);
+    }
+    if counts.all() {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
     }
     unknown(cluster, observed, counts)
@@ -304,14 +273,20 @@ fn growing(plan: &Plan, observed: &Observed) -> Option<String> {
         return Some(format!("growing {} from {} to {}", g.claim, g.from, g.to));
     }
     let size = crate::quantity::parse;
-    observed.volumes.iter().find_map(|v| {
-        let has = v.capacity.as_ref()?;
-        (size(has)? < size(&v.requested)?)
-            .then(|| format!("{} has {has} of {}: its storage has to grow it", v.claim, v.requested))
+    observed.claims.iter().find_map(|c| {
+        let has = c.capacity.as_ref()?;
+        (size(has)? < size(&c.requested)?)
+            .then(|| format!("{} has {has} of {}: its storage has to grow it", c.name, c.requested))
     })
 }
 
-fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &Outcome<'_>) -> Judgement {
+fn degraded(
+    cluster: &Cluster,
+    observed: &Observed,
+    counts: &Counts,
+    outcome: &Outcome<'_>,
+    groups: &[GroupStatus],
+) -> Judgement {
     if let Some((reason, message)) = &outcome.failure {
         return (Truth::True, *reason, message.clone());
     }
@@ -333,10 +308,27 @@ fn degraded(cluster: &Cluster, observed: &Observed, counts: &Counts, outcome: &O
     if let Some(unknown) = unknown(cluster, observed, counts) {
         return unknown;
     }
-    match outcome.plan.holds.first() {
+    if let Some(stuck) = stuck(groups) {
+        return (Truth::True, Reason::ConsumerStuck, stuck);
+    }
+    // To wait for consumers, or for a new group's offsets, is how it should be.
+    let expected = [Reason::GroupDraining, Reason::GroupOpening];
+    match outcome.plan.holds.iter().find(|h| !expected.contains(&h.reason())) {
         Some(hold) => (Truth::True, hold.reason(), hold.to_string()),
         None => (Truth::False, Reason::AsDeclared, format!("{} is as declared", cluster.name)),
     }
+}
+
+/// Who keeps a broker group from going.
+fn stuck(groups: &[GroupStatus]) -> Option<String> {
+    let group = groups.iter().find(|g| g.drain.as_ref().is_some_and(|d| d.consumers.iter().any(|c| c.stuck)))?;
+    let consumers = group.drain.iter().flat_map(|d| &d.consumers).filter(|c| c.stuck).map(|c| c.group.clone());
+    let consumers: Vec<String> = consumers.collect();
+    Some(format!(
+        "{} can't go: {} does not read on what it holds; start its consumers, or delete it where nobody needs it",
+        group.name,
+        consumers.join(", ")
+    ))
 }
 
 /// The version that brokers run, or `old → new` while they differ.
@@ -387,10 +379,15 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
         object: format!("PersistentVolumeClaim/{}", g.claim),
         why: Some(format!("from {} to {}", g.from, g.to)),
     });
-    let settings = plan.settings.iter().map(|s| PlannedChange {
-        action: "Set".into(),
-        object: format!("Pod/{}", s.pod),
-        why: Some(s.keys.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join(", ")),
+    let claims = plan.claims.iter().map(|c| PlannedChange {
+        action: "Delete".into(),
+        object: format!("PersistentVolumeClaim/{}", c.name),
+        why: Some("its replica was declared away, with its volume".into()),
+    });
+    let calls = plan.calls.iter().map(|c| PlannedChange {
+        action: c.action().into(),
+        object: c.object(),
+        why: Some(c.event().1),
     });
     let step = plan.step.iter().map(|s| match s {
         Step::Elect { group, to, from, .. } => PlannedChange {
@@ -403,8 +400,13 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             object: format!("Pod/{pod}"),
             why: Some("its template changed".into()),
         },
+        Step::GiveUp { pod, .. } => PlannedChange {
+            action: "GiveUp".into(),
+            object: format!("Pod/{pod}"),
+            why: Some("its node is gone: its volume is deleted too".into()),
+        },
     });
-    writes.chain(growths).chain(settings).chain(step).collect()
+    writes.chain(growths).chain(claims).chain(calls).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

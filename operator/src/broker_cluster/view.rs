@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_crds::BrokerClusterStatus;
 use gantry_crds::names::Component;
+use gantry_crds::status::GroupStatus;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -16,36 +18,64 @@ use crate::labels;
 pub struct Observed {
     /// Children on the API server.
     pub live: Resources,
+    /// Claims of the cluster's volumes, sorted by name.
+    pub claims: Vec<ClaimFact>,
     /// Pods of the cluster, sorted by name.
     pub pods: Vec<PodFact>,
-    /// Claims of volumes of the cluster, sorted by name.
-    pub volumes: Vec<VolumeFact>,
     /// The engine.
     pub engine: EngineView,
+    /// When it was looked at, in seconds of the epoch.
+    pub now: i64,
+    /// Since when groups that are to go hold nothing any more, as the last pass wrote it down, in seconds of the epoch.
+    pub empty_since: BTreeMap<String, i64>,
+    /// Broker groups that hold all that is declared for them, as the pass over topics and consumer groups wrote it down.
+    pub metadata_on: BTreeSet<String>,
 }
 
-/// What matters of a volume's claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VolumeFact {
-    /// Name of the claim, `data-<pod>`.
-    pub claim: String,
+impl Observed {
+    /// With what earlier passes wrote into the status.
+    #[must_use]
+    pub fn remembering(mut self, status: &BrokerClusterStatus) -> Self {
+        let empty = |g: &GroupStatus| Some((g.name.clone(), g.drain.as_ref()?.empty_since.as_ref()?.0.as_second()));
+        self.empty_since = status.groups.iter().filter_map(empty).collect();
+        self.metadata_on = status.metadata_on.iter().cloned().collect();
+        self
+    }
+}
+
+/// What matters of a volume claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClaimFact {
+    /// Name, `data-<pod>`.
+    pub name: String,
+    /// This very claim, not a later one of the same name.
+    #[serde(default)]
+    pub uid: String,
+    /// Whether it is being deleted.
+    #[serde(default)]
+    pub terminating: bool,
     /// Size that is asked for.
+    #[serde(default)]
     pub requested: String,
     /// Size that there is; nothing before the volume is bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub capacity: Option<String>,
 }
 
-impl VolumeFact {
-    /// The facts of a claim; `None` where it asks for no size.
+impl ClaimFact {
+    /// The facts of a claim.
     #[must_use]
-    pub fn of(claim: &PersistentVolumeClaim) -> Option<Self> {
+    pub fn of(claim: &PersistentVolumeClaim) -> Self {
         let size = |sizes: Option<&BTreeMap<String, Quantity>>| sizes?.get("storage").map(|q| q.0.clone());
-        Some(Self {
-            claim: claim.name_any(),
-            requested: size(claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref())?,
+        let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
+        Self {
+            name: claim.name_any(),
+            uid: claim.uid().unwrap_or_default(),
+            terminating: claim.metadata.deletion_timestamp.is_some(),
+            requested: size(resources.and_then(|r| r.requests.as_ref())).unwrap_or_default(),
             capacity: size(claim.status.as_ref().and_then(|s| s.capacity.as_ref())),
-        })
+        }
     }
 }
 
@@ -79,6 +109,9 @@ pub struct PodFact {
     /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Since when its node is gone, in seconds of the epoch, where that can be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gone_since: Option<i64>,
 }
 
 impl PodFact {
@@ -101,8 +134,23 @@ impl PodFact {
             config_maps: volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect(),
             version: label(labels::VERSION),
             trouble: trouble(pod),
+            gone_since: gone_since(pod),
         })
     }
+}
+
+/// A node says nothing of itself here: Gantry has no right to read nodes. But a kubelet that answers ends a pod within its time of grace, and a pod
+/// whose volume is on a node that is no more fits nowhere.
+fn gone_since(pod: &Pod) -> Option<i64> {
+    if let Some(ends) = &pod.metadata.deletion_timestamp {
+        return Some(ends.0.as_second());
+    }
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
+    let message = scheduled.message.as_deref()?.to_lowercase();
+    // `had volume node affinity conflict`, `didn't match PersistentVolume's node affinity`: not a mere lack of room.
+    let volume = message.contains("volume") && message.contains("node affinity");
+    volume.then(|| scheduled.last_transition_time.as_ref().map(|t| t.0.as_second())).flatten()
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>)> {
@@ -179,6 +227,55 @@ pub struct GroupView {
     /// Sync state.
     #[serde(with = "known")]
     pub sync: Known<SyncState>,
+    /// What a group that is to go still holds.
+    #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
+    pub left: Option<Known<Left>>,
+    /// What a new group lacks.
+    #[serde(default, with = "looked_at", skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Known<Lacks>>,
+}
+
+/// What a broker group still holds for somebody.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Left {
+    /// Messages that a consumer group has not acknowledged, retries among them.
+    pub consumers: BTreeMap<String, i64>,
+    /// Messages of topics that no consumer group reads.
+    pub unread: BTreeMap<String, i64>,
+    /// Delayed messages that are not due, and those that a consumer holds.
+    pub delayed: i64,
+    /// Transactions that are neither committed nor rolled back.
+    pub transactions: i64,
+    /// Bytes that are not yet in any queue.
+    pub undispatched: i64,
+}
+
+impl Left {
+    /// Nothing for nobody.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages() == 0 && self.undispatched == 0
+    }
+
+    /// Messages of all kinds.
+    #[must_use]
+    pub fn messages(&self) -> i64 {
+        self.consumers.values().chain(self.unread.values()).sum::<i64>() + self.delayed + self.transactions
+    }
+}
+
+/// Consumer groups and queues of topics, by consumer group and topic.
+pub type Queues = BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>;
+
+/// What a new broker group lacks before consumers can miss nothing there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Lacks {
+    /// Queues that consumer groups read elsewhere, and have no offset for on the master.
+    pub offsets: Queues,
+    /// Replicas that have not yet copied all offsets.
+    pub replicas: BTreeSet<String>,
 }
 
 /// Sync state set of a group.
@@ -196,6 +293,26 @@ pub struct SyncState {
     /// Bytes of the log that a replica lacks, where its master said so.
     #[serde(default)]
     pub behind: BTreeMap<String, i64>,
+    /// Pods that answered when they were asked themselves, just now: the controllers miss one that is gone only after 10 s.
+    #[serde(default)]
+    pub answering: BTreeSet<String>,
+    /// Every id that the controllers know, those of lost volumes among them, in order.
+    #[serde(default)]
+    pub identities: Vec<Identity>,
+}
+
+/// A broker id as the controllers know it. A pod that lost its volume comes back under another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// The id.
+    pub id: u64,
+    /// The pod that registered it.
+    pub pod: String,
+    /// Whether the controllers heard of it lately.
+    pub alive: bool,
+    /// Whether it is in the sync state set, alive or not.
+    pub in_sync: bool,
 }
 
 /// Brokers registered on one name server.
@@ -218,6 +335,12 @@ impl Default for EngineView {
 }
 
 impl EngineView {
+    /// What a running broker has of a key that it takes while it runs, where it said so.
+    #[must_use]
+    pub fn live_key(&self, pod: &str, key: &str) -> Option<&str> {
+        self.configs.get(pod)?.live.as_ref().ok()?.get(key).map(String::as_str)
+    }
+
     /// Sync state of a group, or why it is not known.
     ///
     /// # Errors
@@ -227,6 +350,30 @@ impl EngineView {
             Some(g) => g.sync.as_ref().map_err(Clone::clone),
             None => Err(self.controller_leader.as_ref().err().cloned().unwrap_or_else(Unknown::not_asked)),
         }
+    }
+}
+
+/// The same where nobody may have looked.
+mod looked_at {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Known;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(bound(serialize = "T: Serialize", deserialize = "T: Deserialize<'de>"))]
+    struct Form<T>(#[serde(with = "super::known")] Known<T>);
+
+    pub fn serialize<T: Serialize + Clone, S: Serializer>(
+        value: &Option<Known<T>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        value.clone().map(Form).serialize(serializer)
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Known<T>>, D::Error> {
+        Ok(Option::<Form<T>>::deserialize(deserializer)?.map(|form| form.0))
     }
 }
 

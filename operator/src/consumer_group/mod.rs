@@ -18,6 +18,7 @@ use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
 use crate::metadata::tenancy::Demand;
+use crate::quantity;
 use crate::topic::attribute_differences;
 
 /// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
@@ -224,8 +225,8 @@ fn show_modes(config: &GroupConfig) -> String {
 fn retry_policy(retry: &Retry) -> RetryPolicy {
     if let Some(e) = &retry.exponential {
         let waits = ExponentialRetry {
-            initial: milliseconds(&e.initial),
-            max: milliseconds(&e.max),
+            initial: quantity::milliseconds(&e.initial),
+            max: quantity::milliseconds(&e.max),
             multiplier: i64::from(e.multiplier),
         };
         return RetryPolicy {
@@ -234,27 +235,13 @@ fn retry_policy(retry: &Retry) -> RetryPolicy {
             customized_retry_policy: None,
         };
     }
-    let next: Vec<i64> = retry.intervals.iter().map(|i| milliseconds(i)).collect();
+    let next: Vec<i64> = retry.intervals.iter().map(|i| quantity::milliseconds(i)).collect();
     RetryPolicy {
         kind: RetryPolicyKind::Customized,
         exponential_retry_policy: None,
         // None: the engine's own list, from 10 s to 2 h.
         customized_retry_policy: (!next.is_empty()).then_some(CustomizedRetry { next }),
     }
-}
-
-/// `500ms`, `10s`, `5m`, `2h` in milliseconds. The schema lets nothing else through; 0 for what is none.
-fn milliseconds(text: &str) -> i64 {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(end);
-    let factor = match unit {
-        "ms" => 1,
-        "s" => 1_000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    number.parse::<i64>().unwrap_or(0).saturating_mul(factor)
 }
 
 #[cfg(test)]
@@ -264,7 +251,7 @@ mod tests {
     #[test]
     fn durations_become_milliseconds() {
         for (text, ms) in [("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("2h", 7_200_000), ("", 0), ("x", 0)] {
-            assert_eq!(milliseconds(text), ms, "{text}");
+            assert_eq!(quantity::milliseconds(text), ms, "{text}");
         }
     }
 

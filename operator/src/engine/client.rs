@@ -12,8 +12,8 @@ use gantry_remoting::consume::GetRequestModes;
 use gantry_remoting::controller::GetControllerConfig;
 use gantry_remoting::group::GetAllGroups;
 use gantry_remoting::stats::{
-    ConsumeStats, ConsumerConnections, GetConsumeStats, GetConsumerConnections, GetTopicConsumers, GetTopicStats,
-    TopicStats,
+    ConsumeStats, ConsumerConnections, GetAllConsumerOffsets, GetConsumeStats, GetConsumerConnections,
+    GetTopicConsumers, GetTopicStats, TopicStats,
 };
 use gantry_remoting::topic::GetAllTopics;
 use gantry_remoting::{Code, Command, Credentials, Request, ResponseCode};
@@ -22,8 +22,8 @@ use super::breaker::Breaker;
 use super::connection::{Connect, Connection, Lost, PlainTcp};
 use super::pool::{NoConnection, Pool};
 use super::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, EngineMetrics,
-    EngineWrite, WriteOutcome,
+    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
+    EngineMetrics, EngineWrite, WriteOutcome,
 };
 
 /// How long to wait and how much to ask at once.
@@ -280,6 +280,14 @@ impl Engine for RemotingEngine {
     ) -> BoxFuture<'a, Result<ConsumeStats, EngineError>> {
         async move { self.ask(cluster, broker, &GetConsumeStats { group: group.to_owned(), topic: None }).await }
             .boxed()
+    }
+
+    fn offsets<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>> {
+        async move { self.ask(cluster, broker, &GetAllConsumerOffsets).await }.boxed()
     }
 
     fn consumers<'a>(

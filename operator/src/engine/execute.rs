@@ -9,6 +9,7 @@ use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateName
 use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
 use gantry_remoting::group::{DeleteGroup, GroupChange};
+use gantry_remoting::stats::SetConsumerOffset;
 use gantry_remoting::topic::DeleteTopic;
 use tokio::time::Instant;
 
@@ -34,6 +35,8 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
     match change {
         EngineWrite::ElectMaster { controllers, group, id } => execution.elect(controllers, group, *id).await,
         EngineWrite::CleanReplicas { controllers, group, ids } => execution.clean(controllers, group, ids).await,
+        EngineWrite::CleanGroup { controllers, group } => execution.clean_all(controllers, group).await,
+        EngineWrite::StartOffsets { broker, queues } => execution.start_offsets(broker, queues).await,
         EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
         EngineWrite::SetWritePermission { name_servers, group, writable } => {
             Ok(failed(execution.permission(name_servers, group, *writable).await))
@@ -78,6 +81,32 @@ impl Execution<'_> {
         };
         write(self.engine, self.cluster, &leader, &request, &what).await?;
         Ok(WriteOutcome::default())
+    }
+
+    async fn clean_all(&self, controllers: &[String], group: &str) -> Outcome {
+        let leader = leader(self.engine, self.cluster, controllers).await?;
+        let request = CleanBrokerData {
+            cluster: self.cluster.name.clone(),
+            broker_name: group.to_owned(),
+            broker_ids: BTreeSet::new(),
+        };
+        write(self.engine, self.cluster, &leader, &request, &format!("{group}, all of it")).await?;
+        Ok(WriteOutcome::default())
+    }
+
+    async fn start_offsets(&self, broker: &str, queues: &BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>) -> Outcome {
+        self.must_be_master(broker).await?;
+        let mut starts = Vec::new();
+        for (group, topics) in queues {
+            for (topic, ids) in topics {
+                starts.extend(ids.iter().map(|id| {
+                    let request =
+                        SetConsumerOffset { group: group.clone(), topic: topic.clone(), queue_id: *id, offset: 0 };
+                    (format!("{topic}@{group} queue {id}"), request)
+                }));
+            }
+        }
+        Ok(failed(self.at_one(broker, &starts).await))
     }
 
     /// The engine says success also to keys that it does not know, so what it runs with afterwards decides.

@@ -163,6 +163,10 @@ pub struct BrokerRuntime {
     pub boot_timestamp: Option<i64>,
     /// Bytes stored that can't be consumed yet.
     pub dispatch_behind_bytes: Option<i64>,
+    /// Delayed messages that are not yet due, those among them that a consumer holds and has not acknowledged.
+    pub delayed_messages: Option<i64>,
+    /// By how many seconds delayed messages are late.
+    pub timer_behind_seconds: Option<i64>,
     /// How full its volume is, from 0 to 1.
     pub disk_ratio: Option<f64>,
 }

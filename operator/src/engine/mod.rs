@@ -24,7 +24,7 @@ mod write;
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
-use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
+use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, QueueOffsets, TopicStats};
 
 pub use address::{ClusterAddresses, ClusterId};
 pub use breaker::Breaker;
@@ -37,6 +37,9 @@ pub use facts::{
 };
 pub use metrics::EngineMetrics;
 pub use write::{ConfigTarget, EngineWrite, WriteOutcome};
+
+/// Where consumer groups go on reading, by topic and group, then by queue.
+pub type ConsumerOffsets = BTreeMap<(String, String), QueueOffsets>;
 
 /// RocketMQ, as far as the operator needs it. Every method is bounded in time by the implementation, and none retries a write.
 pub trait Engine: Send + Sync {
@@ -74,6 +77,13 @@ pub trait Engine: Send + Sync {
         broker: &'a str,
         group: &'a str,
     ) -> BoxFuture<'a, Result<ConsumeStats, EngineError>>;
+
+    /// Up to where all consumer groups have read all topics of one broker: one call.
+    fn offsets<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>>;
 
     /// The clients of a consumer group that are connected to one broker.
     fn consumers<'a>(

@@ -202,6 +202,8 @@ fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineE
         active,
         boot_timestamp: info.boot_timestamp(),
         dispatch_behind_bytes: info.dispatch_behind_bytes(),
+        delayed_messages: info.delayed_messages(),
+        timer_behind_seconds: info.timer_behind_seconds(),
         disk_ratio: info.commit_log_disk_ratio(),
     })
 }

@@ -31,6 +31,20 @@ pub enum EngineWrite {
         /// Controller ids, at least one. (To the engine none would mean all; that is not offered.)
         ids: BTreeSet<u64>,
     },
+    /// Makes the controllers forget a whole group. The engine refuses while the group has a master.
+    CleanGroup {
+        /// All controllers; the one that leads is found among them.
+        controllers: Vec<String>,
+        /// The group.
+        group: String,
+    },
+    /// Lets consumer groups read queues of a master from their beginning.
+    StartOffsets {
+        /// The master.
+        broker: String,
+        /// Queues by consumer group and topic.
+        queues: BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>,
+    },
     /// Sets configuration keys of one running process and reads them back.
     UpdateConfig {
         /// Which process.

@@ -19,7 +19,7 @@ use crate::engine::{ClusterId, Engine, EngineError, EngineWrite};
 use crate::error::Error;
 use crate::metadata::kind::{Declared, Kind};
 use crate::metadata::observe::Parsed;
-use crate::metadata::pass::Objects;
+use crate::metadata::pass::{Objects, Work};
 use crate::metadata::plan::{Master, Observed, Plan, State, Verdict};
 use crate::metadata::status::status;
 
@@ -27,6 +27,8 @@ use crate::metadata::status::status;
 pub const FINALIZER: &str = "rocketmq.gantry.dev/engine";
 /// Field manager of `status.deletions` of a BrokerCluster.
 const DELETIONS_MANAGER: &str = "gantry-deletions";
+/// Field manager of `status.metadataOn` of a BrokerCluster.
+const METADATA_MANAGER: &str = "gantry-metadata";
 /// Statuses written at the same time.
 const STATUS_WRITES: usize = 16;
 
@@ -160,6 +162,33 @@ pub async fn publish_deletions(ctx: &Context, cluster: &BrokerCluster, new: &Del
     result.map_err(Error::kubernetes(format!("write the deletions into the status of BrokerCluster/{name}")))?;
     ctx.metrics.writes.with_label_values(&["BrokerCluster", "Status"]).inc();
     Ok(())
+}
+
+/// Writes down which broker groups hold all that is declared for them, under a field manager of its own, where that changed.
+pub async fn publish_metadata_on(ctx: &Context, work: &Work, complete: &[String]) -> Result<(), Error> {
+    let Some(cluster) = &work.cluster else { return Ok(()) };
+    let old = cluster.status.as_ref().map(|s| s.metadata_on.as_slice()).unwrap_or_default();
+    if old == complete {
+        return Ok(());
+    }
+    ctx.leadership.check()?;
+    let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+    let api: Api<BrokerCluster> = Api::namespaced(ctx.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": BrokerCluster::api_version(&()),
+        "kind": BrokerCluster::kind(&()),
+        "metadata": {"uid": cluster.metadata.uid},
+        "status": {"metadataOn": complete},
+    });
+    match api.patch_status(&name, &PatchParams::apply(METADATA_MANAGER).force(), &Patch::Apply(&patch)).await {
+        // It was deleted, or replaced by another of its name.
+        Err(kube::Error::Api(s)) if s.is_conflict() || s.is_not_found() => Ok(()),
+        result => {
+            result.map_err(Error::kubernetes(format!("write metadataOn into the status of BrokerCluster/{name}")))?;
+            ctx.metrics.writes.with_label_values(&["BrokerCluster", "Status"]).inc();
+            Ok(())
+        }
+    }
 }
 
 /// Namespaces of objects under deletion that are going away themselves. Where nobody can say, none: it is asked again with the next pass.

@@ -8,6 +8,7 @@ use gantry_crds::condition::Reason;
 use gantry_crds::names;
 use gantry_crds::topic::DeletionPolicy;
 
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Known, Unknown};
@@ -26,12 +27,13 @@ pub async fn observe(
     cluster: &Cluster,
     topics: &Parsed<'_, Topics>,
     groups: &Parsed<'_, ConsumerGroups>,
+    unopened: &BTreeSet<String>,
 ) -> Observed {
     let facts = engine.observe(&addresses(cluster)).await;
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let names = cluster.groups();
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
-        names.iter().map(|g| master(engine, cluster, &id, &facts, g).boxed()).collect();
+        names.iter().map(|g| master(engine, cluster, &id, &facts, g, unopened.contains(g)).boxed()).collect();
     let masters = join_all(masters).await;
     let mut observed = Observed {
         groups: names.into_iter().zip(masters).collect(),
@@ -67,6 +69,7 @@ async fn master(
     id: &ClusterId,
     facts: &EngineFacts,
     group: &str,
+    unopened: bool,
 ) -> Known<Master> {
     let address = match facts.groups.get(group) {
         Some(Fact::Known(Some(g))) => g.master_address.clone(),
@@ -76,6 +79,12 @@ async fn master(
     let Some(address) = address else {
         return Err(Unknown { reason: Reason::NoMaster.as_str().into(), message: format!("{group} has no master") });
     };
+    // A topic that producers could send to before its consumers' offsets are there is what the phase is for.
+    let config = facts.brokers.get(&address).and_then(|b| b.config.known());
+    if unopened && config.is_none_or(|c| c.get(PERMISSION).is_none_or(|p| p != CLOSED)) {
+        let message = format!("{group} is new, and not yet closed for producers");
+        return Err(Unknown { reason: Reason::GroupOpening.as_str().into(), message });
+    }
     let replicas = cluster.broker_addresses(group).into_iter().filter(|a| *a != address);
     let replicas = join_all(replicas.map(|address| replica(engine, id, address)));
     let (metadata, replicas) = futures::join!(engine.metadata(id, &address), replicas);

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use gantry_crds::condition::Reason;
+use gantry_crds::names::broker_group;
 use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
-use gantry_crds::status::{Deletions, KindDeletions};
+use gantry_crds::status::{Deletions, GroupPhase, GroupStatus, KindDeletions};
 use gantry_crds::topic::DeletionPolicy;
 use gantry_crds::{BrokerCluster, CONFIRM_DELETIONS_ANNOTATION, PAUSED_ANNOTATION};
 use kube::ResourceExt;
@@ -19,13 +20,13 @@ use crate::context::Context;
 use crate::engine::ClusterId;
 use crate::error::Error;
 use crate::metadata::apply::{
-    FINALIZER, Failed, finalizers, publish_deletions, report, set_finalizer, terminating, write,
+    FINALIZER, Failed, finalizers, publish_deletions, publish_metadata_on, report, set_finalizer, terminating, write,
 };
 use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::drain::{self, Drains};
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, observe};
-use crate::metadata::plan::{Observed, Plan, plan};
+use crate::metadata::plan::{Master, Observed, Plan, plan};
 use crate::metadata::repairs::announce;
 use crate::metadata::replicas::Lags;
 use crate::metadata::resets::resets;
@@ -61,6 +62,28 @@ impl Work {
         let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).deletions.clone();
         let status = || self.cluster.as_ref()?.status.as_ref()?.deletions.clone();
         memory.or_else(status).unwrap_or_default()
+    }
+
+    /// The cluster with groups that are to go and still take part: consumers read there, so they need their groups, and what is deleted is deleted there.
+    fn with_draining(&self, mut cluster: Cluster) -> Cluster {
+        let draining =
+            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase == GroupPhase::Draining);
+        while draining(broker_group(&cluster.name, cluster.brokers.groups)) {
+            cluster.brokers.groups += 1;
+        }
+        cluster
+    }
+
+    /// Groups that must not get topics before they are closed: new ones.
+    fn unopened(&self, cluster: &Cluster) -> BTreeSet<String> {
+        let known = |name: &String| self.groups_of_status().any(|g| g.name == *name && g.phase != GroupPhase::Opening);
+        // Before the first status there is no group that anybody could miss anything in.
+        let first = self.groups_of_status().next().is_none();
+        cluster.groups().into_iter().filter(|g| !first && !known(g)).collect()
+    }
+
+    fn groups_of_status(&self) -> impl Iterator<Item = &GroupStatus> {
+        self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| &s.groups)
     }
 
     /// Deletions until then are meant, in seconds of the epoch.
@@ -118,6 +141,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
             return orphaned(ctx, work, Reason::ClusterNotFound, &message).await;
         }
     };
+    let cluster = work.with_draining(cluster);
     finalizers::<Topics>(ctx, &work.topics).await?;
     finalizers::<ConsumerGroups>(ctx, &work.groups).await?;
     let topics = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
@@ -140,6 +164,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
         plans = look(ctx, work, &cluster, &topics, &groups, &terminating).await.1;
     }
+    publish_metadata_on(ctx, work, &plans.complete(&observed, &failed)).await?;
     report::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
     report::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
     let resetting = match cluster.mode {
@@ -160,6 +185,18 @@ struct Plans {
 impl Plans {
     fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.groups.is_empty()
+    }
+
+    /// Broker groups that hold all that is declared for them, but for what their master refused.
+    fn complete(&self, observed: &Observed, failed: &(Failed, Failed)) -> Vec<String> {
+        let held = |master: &Master| {
+            let topics = self.topics.upserts.get(&master.address).into_iter().flatten();
+            let groups = self.groups.upserts.get(&master.address).into_iter().flatten();
+            topics.map(Topics::name_of).all(|name| failed.0.contains_key(name))
+                && groups.map(ConsumerGroups::name_of).all(|name| failed.1.contains_key(name))
+        };
+        let known = observed.groups.iter().filter(|(_, master)| master.as_ref().is_ok_and(held));
+        known.map(|(group, _)| group.clone()).collect()
     }
 
     /// Writes down what is about to be deleted and what is held, before anything is deleted.
@@ -201,7 +238,7 @@ async fn look(
     groups: &Parsed<'_, ConsumerGroups>,
     terminating: &BTreeSet<String>,
 ) -> (Observed, Plans) {
-    let mut observed = observe(&*ctx.engine, cluster, topics, groups).await;
+    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &work.unopened(cluster)).await;
     observed.terminating.clone_from(terminating);
     let now = ctx.now().0.as_second();
     {

@@ -2,8 +2,17 @@
 //! what it asked for is compared with what it was granted.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use gantry::child::ChildKind;
+use gantry::apply::apply;
+use gantry::broker_cluster::parse::parse;
+use gantry::broker_cluster::plan::{Plan, Step};
+use gantry::child::{ChildKind, ChildRef, Write};
+use gantry::config::Settings;
+use gantry::context::Context;
+use gantry::engine::fake::{FakeEngine, World};
+use gantry::leader::Leadership;
+use gantry::metrics::Metrics;
 use kube::Client;
 use serde_json::{Value, json};
 
@@ -49,6 +58,7 @@ async fn the_chart_grants_what_the_operator_uses_and_nothing_else() {
         put(&admin, HOME, &object).await;
     }
     let (client, requests) = recorded(Some("system:serviceaccount:gantry-system:gantry-operator")).await;
+    let recorded_client = client.clone();
     let operator = Operator::start(client, "gantry-operator-0", HOME, watched);
     put(&admin, watched, &cluster()).await;
     made(&admin, watched).await;
@@ -64,6 +74,7 @@ async fn the_chart_grants_what_the_operator_uses_and_nothing_else() {
     deleted_topic(&admin, watched, || requests.rights()).await;
     repeated_event(&admin, watched, || requests.rights()).await;
     operator.stop().await.unwrap();
+    given_up(recorded_client, watched).await;
 
     assert_eq!(requests.forbidden(), BTreeSet::new(), "the chart does not grant these");
     let (used, granted) = (requests.rights(), granted(RENDERED));
@@ -161,6 +172,21 @@ async fn roll(admin: &Client, watched: &str) {
         }
     })
     .await;
+}
+
+/// What takes an engine to be decided: a replica is given up with its volume, a broker group is removed.
+async fn given_up(client: Client, watched: &str) {
+    let mut object = manifest("BrokerCluster", "shop", json!({}));
+    object["metadata"]["namespace"] = watched.into();
+    object["metadata"]["uid"] = "uid".into();
+    let cluster = parse(&serde_json::from_value(object).unwrap(), &Settings::default()).unwrap();
+    let engine = Arc::new(FakeEngine::new(World::new(1)));
+    let ctx = Context::new(client, Settings::default(), engine, Leadership::alone(), Metrics::new().unwrap());
+    let claim = Some(("data-shop-broker-0-9".into(), "uid-of-claim".into()));
+    let step = Step::GiveUp { pod: "shop-broker-0-9".into(), uid: "uid-of-pod".into(), claim };
+    let child = ChildRef { kind: ChildKind::StatefulSet, name: "shop-broker-9".into() };
+    let writes = vec![Write::Delete { child, uid: "uid-of-set".into() }];
+    apply(&ctx, &cluster, &Plan { writes, step: Some(step), ..Plan::default() }).await.unwrap();
 }
 
 /// A volume that is smaller than declared grows. What a StatefulSet's controller and a provisioner would do of it: the claim, and that it is bound.

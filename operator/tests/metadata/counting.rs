@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::engine::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, EngineWrite,
-    WriteOutcome,
+    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
+    EngineWrite, WriteOutcome,
 };
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
@@ -67,6 +67,10 @@ impl Engine for Counting {
 
     fn consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumerConnections> {
         self.count("consumers").consumers(id, broker, group)
+    }
+
+    fn offsets<'a>(&'a self, id: &'a ClusterId, broker: &'a str) -> Answer<'a, ConsumerOffsets> {
+        self.count("offsets").offsets(id, broker)
     }
 
     fn config<'a>(&'a self, id: &'a ClusterId, target: &'a ConfigTarget) -> Answer<'a, BTreeMap<String, String>> {

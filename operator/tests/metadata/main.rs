@@ -9,5 +9,6 @@ mod groups;
 mod import;
 mod queues;
 mod replicas;
+mod scaling;
 mod shop;
 mod tenants;

@@ -25,6 +25,8 @@ struct Sight {
     generation: Option<i64>,
     pods: Vec<PodFact>,
     engine: EngineView,
+    /// The time, where something waits for it.
+    now: Option<u64>,
 }
 
 /// What one pass did.
@@ -46,6 +48,12 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// Was its step taken, after everything that comes before it?
+    pub fn stepped(&self) -> bool {
+        let Plan { writes, growths, claims, calls, .. } = &self.plan;
+        self.done > writes.len() + growths.len() + claims.len() + calls.len()
+    }
+
     /// Nothing was written.
     pub fn idle(&self) -> bool {
         self.done == 0 && !self.published && !self.killed
@@ -54,9 +62,9 @@ impl Pass {
     /// What was to be done and what became of it, for people.
     pub fn summary(&self, object: &BrokerCluster) -> String {
         let conditions = object.status.as_ref().map(|s| &s.conditions);
-        let Plan { writes, step, holds, outdated, .. } = &self.plan;
+        let Plan { writes, growths, claims, calls, step, holds, outdated, .. } = &self.plan;
         format!(
-            "writes {writes:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
+            "writes {writes:?} growths {growths:?} claims {claims:?} calls {calls:?} step {step:?} holds {holds:?} outdated {outdated:?} failure {:?} conditions {conditions:#?}",
             self.failure
         )
     }
@@ -67,7 +75,10 @@ impl Operator {
     pub fn pass(&mut self, world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Option<Pass> {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
         let (pods, engine) = world.sight(&cluster);
-        let sight = Sight { version: world.api.version(), generation: object.metadata.generation, pods, engine };
+        let status = object.status.iter().flat_map(|s| &s.groups);
+        let waits = pods.iter().any(|p| p.gone_since.is_some()) || status.into_iter().any(|g| !g.phase.is_open());
+        let now = waits.then_some(world.now);
+        let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
         if self.idle_at.as_ref() == Some(&sight) {
             return None;
         }
@@ -80,7 +91,8 @@ impl Operator {
 /// One pass over the cluster. It ends, as if killed, before write number `writes_left`.
 pub fn pass(world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Pass {
     let cluster = parse::parse(object, &settings()).expect("a spec that can be");
-    let observed = world.observe(&cluster);
+    world.declare_metadata(object);
+    let observed = world.observe(&cluster).remembering(&object.status.clone().unwrap_or_default());
     let plan = plan::plan(&cluster, &observed).expect("children can be written as JSON");
     let mut pass = Pass { cluster, observed, plan, done: 0, killed: false, failure: None, published: false };
     if pass.cluster.mode == Mode::Apply {
@@ -113,12 +125,20 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
         world.grow(growth);
         pass.done += 1;
     }
-    for setting in &pass.plan.settings {
+    for claim in &pass.plan.claims {
         if killed(pass.done) {
             pass.killed = true;
             return;
         }
-        if let Err(failure) = world.set(setting) {
+        world.delete_surplus(claim);
+        pass.done += 1;
+    }
+    for call in &pass.plan.calls {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        if let Err(failure) = world.call(call, &pass.cluster) {
             pass.failure = Some(failure);
             return;
         }

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::parse::{Cluster, Mode};
 use gantry::broker_cluster::plan::{Step, plan};
 use gantry::broker_cluster::safety::{Consent, may_restart};
 use gantry::broker_cluster::view::Observed;
+use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
+use gantry_crds::status::GroupPhase;
 
 use super::operator::{Operator, Pass, condition};
 use super::parsed;
@@ -46,11 +49,15 @@ impl Oracle {
             self.judge_status(world, object)?;
             return Ok(None);
         };
-        let step = pass.plan.step.clone().filter(|_| {
-            pass.cluster.mode == Mode::Apply && pass.done == pass.plan.writes.len() + 1 && pass.failure.is_none()
-        });
+        judge_removed(world, &pass)?;
+        let step = pass
+            .plan
+            .step
+            .clone()
+            .filter(|_| pass.cluster.mode == Mode::Apply && pass.stepped() && pass.failure.is_none());
         if let Some(step) = step {
-            self.judge(&before, &pass.cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
+            let cluster = existing(&pass.cluster, &pass.observed.live);
+            self.judge(&before, &cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component } = step {
                 self.in_flight = Some((pod.clone(), uid.clone(), component));
                 if component == Component::Broker {
@@ -58,8 +65,17 @@ impl Oracle {
                 }
             }
         }
-        if pass.cluster.mode == Mode::Apply && pass.done > 0 && !pass.killed && pass.failure.is_none() {
-            judge_writes(world, &pass.cluster)?;
+        // A pod that is given up is gone at once, and what only it used may go, too.
+        let gives_up = matches!(pass.plan.step, Some(Step::GiveUp { .. }))
+            || pass.plan.phases.values().any(|p| *p == GroupPhase::Removing);
+        if pass.cluster.mode == Mode::Apply
+            && pass.done > 0
+            && !pass.killed
+            && !pass.plan.writes.is_empty()
+            && !gives_up
+            && pass.failure.is_none()
+        {
+            judge_writes(world, &pass)?;
         }
         if pass.killed {
             self.operator = Operator::default();
@@ -78,10 +94,21 @@ impl Oracle {
         {
             self.in_flight = None;
         }
+        // One that was declared away does not come back.
+        let declared = |pod: &str| {
+            let replicas = world.api.get(ChildKind::StatefulSet, group_of(pod)).map(|s| s["spec"]["replicas"].as_u64());
+            let ordinal = pod.rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
+            replicas.flatten() > ordinal
+        };
+        self.in_flight.take_if(|(pod, _, role)| *role == Component::Broker && !declared(pod));
+        self.down.retain(|pod, _| declared(pod));
         self.down.retain(|pod, uid| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
     }
 
     fn judge(&self, before: &Before, cluster: &Cluster, seen: &Observed, step: &Step) -> Result<(), String> {
+        if let Step::GiveUp { pod, .. } = step {
+            return judge_given_up(before, cluster, pod);
+        }
         let Step::Restart { pod, component, .. } = step else { return Ok(()) };
         let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
         match may_restart(cluster, seen, fact) {
@@ -97,7 +124,7 @@ impl Oracle {
         if let Some((other, ..)) = self.in_flight.as_ref().filter(waits) {
             return Err(format!("{other} is still being restarted"));
         }
-        if *component == Component::Broker && cluster.brokers.replicas > 1 {
+        if *component == Component::Broker && cluster.replicas_of(&fact.set) > 1 {
             let siblings: Vec<&String> =
                 self.down.keys().filter(|other| *other != pod && group_of(other) == fact.set).collect();
             if !siblings.is_empty() {
@@ -117,7 +144,8 @@ impl Oracle {
         if !world.engine_answers {
             return Err(format!("Ready is {ready} although the engine can't be asked"));
         }
-        for group in parsed(object).groups() {
+        let on_its_way = |name: &String| status.groups.iter().any(|g| g.name == *name && !g.phase.is_open());
+        for group in parsed(object).groups().into_iter().filter(|g| !on_its_way(g)) {
             if world.engine.world(|w| w.serving_master(&group).is_some()) {
                 self.unled.remove(&group);
                 continue;
@@ -141,20 +169,31 @@ impl Oracle {
 struct Before {
     groups: BTreeMap<String, GroupFacts>,
     addresses: BTreeMap<String, String>,
+    /// Pods whose nodes are gone.
+    lost: BTreeSet<String>,
 }
 
 impl Before {
     fn of(world: &World) -> Self {
         let addresses: BTreeMap<String, String> =
             world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
-        Self { groups: world.group_facts(), addresses }
+        let lost = world.pods.keys().filter(|p| world.is_lost(p)).cloned().collect();
+        Self { groups: world.group_facts(), addresses, lost }
     }
 }
 
 /// What was planned and written needs no second write: else two passes would never come to an end.
-fn judge_writes(world: &mut World, cluster: &Cluster) -> Result<(), String> {
-    let observed = world.observe(cluster);
-    let again = plan(cluster, &observed).map_err(|e| e.to_string())?;
+fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
+    let mut observed = world.observe(&pass.cluster);
+    observed.empty_since.clone_from(&pass.observed.empty_since);
+    let mut again = plan(&pass.cluster, &observed).map_err(|e| e.to_string())?;
+    if again.phases != pass.plan.phases {
+        // What was done took a group a phase further, which is written down.
+        return Ok(());
+    }
+    // To take a replica away is a step of its own, and comes when all else is written.
+    let replicas = ["metadata.annotations.gantry.dev/replicas", "spec.replicas"];
+    again.writes.retain(|w| !matches!(w, Write::Update { differences, .. } if *differences == replicas));
     if again.writes.is_empty() {
         Ok(())
     } else {
@@ -173,6 +212,39 @@ fn judge_copy(before: &Before, cluster: &Cluster, pod: &str, group: &str) -> Res
     }
     if alive.contains(address) && left < usize::try_from(cluster.brokers.min_in_sync).unwrap_or(0) {
         return Err(format!("only {left} copies in sync would be left"));
+    }
+    Ok(())
+}
+
+/// A group goes only when nothing is left in it for anybody.
+fn judge_removed(world: &World, pass: &Pass) -> Result<(), String> {
+    let removed = pass.plan.writes.iter().take(pass.done).filter_map(|w| match w {
+        Write::Delete { child, .. } if child.kind == ChildKind::StatefulSet => Some(&child.name),
+        _ => None,
+    });
+    for group in removed {
+        let left = world.engine.world(|w| w.unread(group));
+        if left > 0 {
+            return Err(format!("{group} is removed with {left} messages that nobody has read"));
+        }
+    }
+    Ok(())
+}
+
+/// A replica is given up only where its node is gone, and all others of its group are alive and in sync.
+fn judge_given_up(before: &Before, cluster: &Cluster, pod: &str) -> Result<(), String> {
+    let facts = before.groups.get(group_of(pod)).ok_or("the controllers do not know its group")?;
+    let address = before.addresses.get(pod).ok_or("it has no address")?;
+    let others: BTreeSet<&String> =
+        facts.in_sync.iter().filter(|r| r.alive && r.address != *address).map(|r| &r.address).collect();
+    let wanted = usize::try_from(cluster.replicas_of(group_of(pod)) - 1).unwrap_or(0);
+    if !before.lost.contains(pod) {
+        return Err("its node is not gone".into());
+    }
+    // Of a group that is being removed nobody needs a copy.
+    let goes = cluster.phase_of(group_of(pod)) == GroupPhase::Removing;
+    if !goes && others.len() < wanted.max(1) {
+        return Err(format!("only {} other copies are in sync", others.len()));
     }
     Ok(())
 }

@@ -49,6 +49,8 @@ enum Mend {
     Join(String),
     EngineAnswers,
     Startable(String),
+    Readers,
+    Due(String),
 }
 
 /// A cluster and its fate.
@@ -70,8 +72,10 @@ impl Schedule {
         let mut dice = Dice(seed.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1));
         let replicas = *dice.one(&[1, 2, 3, 3]).unwrap();
         let controllers = *dice.one(&[1, 3]).unwrap();
+        let reclaim = dice.one(&["Retain", "Delete"]).unwrap();
+        let storage = json!({"giveUpAfter": "5m", "reclaimPolicy": reclaim});
         let spec = json!({
-            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas},
+            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas, "storage": storage},
             "nameServers": {"replicas": 1 + dice.below(2)},
             "controllers": {"replicas": controllers},
             "proxies": {"replicas": 1 + dice.below(2)},
@@ -124,6 +128,10 @@ impl Schedule {
             let killed_before = (self.dice.below(8) == 0).then(|| usize::try_from(self.dice.below(6)).unwrap());
             self.pass(killed_before)?;
         }
+        let skipped = self.world.engine.world(|w| w.reader.as_ref().map_or(0, |r| r.skipped));
+        if skipped > 0 {
+            return Err(format!("{skipped} messages are skipped: their reader began behind them"));
+        }
         let lost: u64 = self.world.engine.world(|w| w.groups.values().map(|g| g.lost).sum());
         if lost > 0 {
             return Err(format!("{lost} bytes that were acknowledged are lost"));
@@ -132,14 +140,18 @@ impl Schedule {
     }
 
     fn pass(&mut self, writes_left: Option<usize>) -> Result<(), String> {
-        let before = self.object.status.clone().unwrap_or_default();
+        let old = self.object.status.clone().unwrap_or_default();
         let Some(pass) = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)? else {
             return Ok(());
         };
         for write in pass.plan.writes.iter().take(pass.done) {
             self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
         }
-        if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.done > pass.plan.writes.len()) {
+        let before = pass.plan.writes.len() + pass.plan.growths.len() + pass.plan.claims.len();
+        for call in pass.plan.calls.iter().take(pass.done.saturating_sub(before)) {
+            self.note(format!("call {call:?}"));
+        }
+        if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.stepped()) {
             self.note(format!("step {step:?}"));
         }
         if pass.killed {
@@ -150,7 +162,7 @@ impl Schedule {
             self.note(format!("failed: {reason:?} {message}"));
         }
         let after = self.object.status.clone().unwrap_or_default();
-        if condition(&before, "Ready") != condition(&after, "Ready") {
+        if condition(&old, "Ready") != condition(&after, "Ready") {
             self.note(format!("Ready is {}", condition(&after, "Ready")));
         }
         Ok(())
@@ -195,6 +207,13 @@ impl Schedule {
         }
         for set in self.world.api.of_kind(ChildKind::StatefulSet) {
             let (name, current) = (&set["metadata"]["name"], &set["status"]["updateRevision"]);
+            if let Some(facts) = self.world.group_facts().get(name.as_str().unwrap_or_default()) {
+                let mut ids: Vec<_> = facts.in_sync.iter().chain(&facts.not_in_sync).map(|r| &r.address).collect();
+                ids.sort();
+                if ids.windows(2).any(|two| two[0] == two[1]) {
+                    return Err(format!("the controllers know one replica of {name} under two ids: {ids:?}"));
+                }
+            }
             let old = self.world.pods.values().find(|p| *name == p.owner.1.as_str() && *current != p.revision.as_str());
             if let Some(old) = old {
                 return Err(format!("{} runs an old template", old.name));
@@ -207,15 +226,25 @@ impl Schedule {
         self.note(format!("mend {mend:?}"));
         match mend {
             Mend::Resume(address) => self.world.engine.world(|w| w.resume(address)),
+            Mend::Join(address) if self.is_on_lost_node(address) => {}
             Mend::Join(address) => {
                 self.world.cut_off.remove(address);
                 self.world.engine.world(|w| w.join(address));
             }
+            Mend::Readers => self.world.engine.world(|w| w.reader.iter_mut().for_each(|r| r.away = false)),
+            Mend::Due(address) => self.world.engine.world(|w| w.delay_messages(address, 0)),
             Mend::EngineAnswers => self.world.engine_answers = true,
             Mend::Startable(set) => {
                 self.world.unstartable.remove(set);
             }
         }
+    }
+
+    fn is_on_lost_node(&self, address: &str) -> bool {
+        self.world
+            .pods
+            .values()
+            .any(|p| self.world.is_lost(&p.name) && self.world.address(p).as_deref() == Some(address))
     }
 
     fn mend_all(&mut self) {
@@ -229,7 +258,7 @@ impl Schedule {
             self.world.pods.values().map(|p| (p.name.clone(), self.world.address(p))).collect();
         let pod = self.dice.one(&pods).cloned();
         let until = self.world.now + 1 + self.dice.below(60);
-        match (self.dice.below(12), pod) {
+        match (self.dice.below(16), pod) {
             (0, Some((pod, _))) => {
                 self.note(format!("somebody deletes Pod/{pod}"));
                 self.world.delete_pod(&pod);
@@ -267,8 +296,40 @@ impl Schedule {
                 self.world.unstartable.insert(set.clone());
                 self.mends.entry(until).or_default().push(Mend::Startable(set));
             }
+            (10, Some((pod, Some(address)))) => self.lose_node(&pod, &address),
+            (11, _) => {
+                self.note("consumers are away".into());
+                self.world.engine.world(|w| w.reader.iter_mut().for_each(|r| r.away = true));
+                self.mends.entry(until).or_default().push(Mend::Readers);
+            }
+            (12, Some((pod, Some(address)))) if pod.contains("-broker-") => {
+                self.note(format!("{pod} has delayed messages"));
+                self.world.engine.world(|w| w.delay_messages(&address, 3));
+                self.mends.entry(until).or_default().push(Mend::Due(address));
+            }
             _ => self.edit_spec(),
         }
+    }
+
+    /// For good, and only one: two of a group would be too many for any operator.
+    fn lose_node(&mut self, pod: &str, address: &str) {
+        let broker = self.world.pods[pod].component == Component::Broker;
+        let first = !self.world.claims.keys().any(|p| self.world.is_lost(p));
+        if broker && first && self.has_other_copy(pod, address) {
+            self.note(format!("the node of {pod} is gone for good"));
+            self.world.lose_node(pod);
+        }
+    }
+
+    /// Is another copy that has everything that was acknowledged on a node that is there?
+    fn has_other_copy(&self, pod: &str, address: &str) -> bool {
+        let group = self.world.pods[pod].owner.1.clone();
+        let Some(facts) = self.world.group_facts().remove(&group) else { return false };
+        let there = |a: &String| {
+            let of = self.world.pods.values().find(|p| self.world.address(p).as_ref() == Some(a));
+            of.is_some_and(|p| !self.world.is_lost(&p.name) && !p.terminating)
+        };
+        facts.in_sync.iter().any(|r| r.address != address && there(&r.address))
     }
 
     /// Only where another copy has everything that was acknowledged: no operator brings back what nobody has.
@@ -276,16 +337,17 @@ impl Schedule {
         if self.world.pods[pod].component != Component::Broker {
             return;
         }
-        let group = self.world.pods[pod].owner.1.clone();
-        let Some(facts) = self.world.group_facts().remove(&group) else { return };
-        if facts.in_sync.iter().filter(|r| r.address != address).count() >= 1 {
+        if self.has_other_copy(pod, address) && !self.world.is_lost(pod) {
             self.note(format!("{pod} loses its volume"));
             self.world.engine.world(|w| w.lose_disk(address));
         }
     }
 
     fn delete_child(&mut self) {
-        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).collect();
+        // With reclaimPolicy Delete Kubernetes deletes the volumes with a StatefulSet, whoever deletes it.
+        let retain = self.spec["brokers"]["storage"]["reclaimPolicy"] == "Retain";
+        let kept = |key: &(ChildKind, String)| retain || key.0 != ChildKind::StatefulSet;
+        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).filter(kept).collect();
         if let Some((kind, name)) = self.dice.one(&all).cloned() {
             self.note(format!("somebody deletes {kind:?}/{name}"));
             self.world.api.delete(kind, &name, None).expect("without a precondition it is deleted");
@@ -320,7 +382,7 @@ impl Schedule {
         let n = self.dice.below(1000).to_string();
         let groups = self.spec["brokers"]["groups"].as_u64().unwrap_or(1);
         let replicas = self.spec["brokers"]["replicas"].as_u64().unwrap_or(1);
-        let change = match self.dice.below(9) {
+        let change = match self.dice.below(11) {
             0 => json!({"brokers": {"config": {"sendMessageThreadPoolNums": n, "fileReservedTime": n}}}),
             1 => json!({"proxies": {"config": {"topicRouteServiceCacheMaxNum": n}}}),
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
@@ -328,6 +390,8 @@ impl Schedule {
             4 => json!({"brokers": {"labels": {"n": n}}}),
             5 => json!({"version": if n.len().is_multiple_of(2) { "5.5.1" } else { "5.5.0" }}),
             6 if groups < 3 => json!({"brokers": {"groups": groups + 1}}),
+            9 if groups > 1 => json!({"brokers": {"groups": groups - 1}}),
+            10 if replicas > 1 => json!({"brokers": {"replicas": replicas - 1}}),
             7 if replicas < 3 => json!({"brokers": {"replicas": replicas + 1}}),
             _ => json!({"proxies": {"replicas": 1 + self.dice.below(3)}, "endpoints": [{"name": format!("e{n}")}]}),
         };

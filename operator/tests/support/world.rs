@@ -3,21 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
+use gantry::broker_cluster::call::Call;
+use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
-use gantry::broker_cluster::plan::{Growth, Setting, Step};
+use gantry::broker_cluster::plan::{Growth, Step};
 use gantry::broker_cluster::resources::Resources;
-use gantry::broker_cluster::view::{EngineView, Observed, PodFact, VolumeFact};
+use gantry::broker_cluster::transition;
+use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
-use gantry::engine::fake::FakeEngine;
 use gantry::engine::fake::World as Engine;
-use gantry::engine::{
-    BrokerFacts, ClusterId, ConfigTarget, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts,
-};
+use gantry::engine::fake::{FakeEngine, Reader};
+use gantry::engine::{BrokerFacts, ClusterId, Engine as _, EngineError, EngineFacts, EngineWrite, Fact, GroupFacts};
 use gantry::labels;
-use gantry_crds::Reason;
 use gantry_crds::names::{self, Component};
-use kube::ResourceExt;
+use gantry_crds::status::GroupPhase;
+use gantry_crds::{BrokerCluster, Reason};
+use gantry_remoting::group::GroupConfig;
+use gantry_remoting::topic::TopicConfig;
 use serde_json::{Value, json};
 
 use super::NAMESPACE;
@@ -27,6 +30,9 @@ use super::api::{Api, Refusal};
 const PROBED: u64 = 10;
 /// Ticks until the pods of a node that nobody reaches are not ready.
 const NODE_LOST: u64 = 40;
+/// The topic that is declared, and the consumer group that reads it.
+const TOPIC: &str = "orders";
+const READER: &str = "billing";
 /// Ticks from the start of a proxy until it serves.
 const PROXY_START: u64 = 5;
 
@@ -55,6 +61,19 @@ pub struct Pod {
     failing_since: Option<u64>,
     /// It was told to go.
     pub terminating: bool,
+    /// Since when its node is gone as far as the API server can tell.
+    gone_since: Option<u64>,
+}
+
+/// A volume claim of a pod.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    uid: String,
+    /// It goes as soon as no pod uses it.
+    terminating: bool,
+    /// Its volume is on a node that is gone for good.
+    lost: bool,
+    size: String,
 }
 
 /// Everything but the operator.
@@ -67,8 +86,8 @@ pub struct World {
     pub engine: FakeEngine,
     /// Pods by name.
     pub pods: BTreeMap<String, Pod>,
-    /// Claims of volumes by name.
-    pub volumes: BTreeMap<String, VolumeFact>,
+    /// Volume claims by the name of their pod.
+    pub claims: BTreeMap<String, Claim>,
     /// Does the operator reach the engine?
     pub engine_answers: bool,
     /// Addresses on nodes that nobody reaches.
@@ -92,11 +111,14 @@ struct Owner {
     replicas: usize,
     revision: String,
     template: Value,
+    /// Size of its pods' volumes.
+    volume: Option<String>,
 }
 
 impl Owner {
     fn of(kind: ChildKind, object: &Value) -> Self {
         let template = object["spec"]["template"].clone();
+        let volume = &object["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"];
         Self {
             kind,
             name: text(&object["metadata"]["name"]),
@@ -105,6 +127,7 @@ impl Owner {
             replicas: usize::try_from(object["spec"]["replicas"].as_u64().unwrap_or(0)).unwrap(),
             revision: labels::stamp(&template.to_string()),
             template,
+            volume: volume["storage"].as_str().map(str::to_owned),
         }
     }
 }
@@ -114,18 +137,20 @@ impl World {
     pub fn new(cluster: &Cluster) -> Self {
         let mut engine = Engine::new(usize::try_from(cluster.brokers.min_in_sync).unwrap());
         engine.traffic = true;
+        let (topic, group) = (TOPIC.to_owned(), READER.to_owned());
+        engine.reader = Some(Reader { topic, group, away: false, skipped: 0 });
         Self {
             now: 0,
             api: Api::default(),
             engine: FakeEngine::new(engine),
             pods: BTreeMap::new(),
+            claims: BTreeMap::new(),
             engine_answers: true,
             cut_off: BTreeSet::new(),
             unstartable: BTreeSet::new(),
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
-            volumes: BTreeMap::new(),
             owners: (u64::MAX, Vec::new()),
         }
     }
@@ -224,8 +249,14 @@ impl World {
             ready: false,
             failing_since: None,
             terminating: false,
+            gone_since: None,
             name,
         };
+        if let Some(size) = &owner.volume {
+            let uid = format!("uid-of-claim-{}", self.uids);
+            let made = Claim { uid, terminating: false, lost: false, size: size.clone() };
+            self.claims.entry(pod.name.clone()).or_insert(made);
+        }
         if let Some(address) = self.address(&pod) {
             let member = self.is_configured(&pod, &address);
             self.engine.world(|w| match pod.component {
@@ -247,19 +278,120 @@ impl World {
 
     /// Tells a pod to go.
     pub fn delete_pod(&mut self, name: &str) {
+        let lost = self.is_lost(name);
         let Some(pod) = self.pods.get_mut(name).filter(|p| !p.terminating) else { return };
         pod.terminating = true;
+        if lost {
+            // Nobody there hears of it.
+            return;
+        }
         let pod = pod.clone();
         if let Some(address) = self.address(&pod) {
             self.engine.world(|w| w.stop(&address));
         }
     }
 
+    /// The node of a pod is gone for good, with the volume.
+    pub fn lose_node(&mut self, pod: &str) {
+        if let Some(claim) = self.claims.get_mut(pod) {
+            claim.lost = true;
+        }
+        if let Some(address) = self.pods.get(pod).and_then(|p| self.address(p)) {
+            self.cut_off.insert(address.clone());
+            self.engine.world(|w| w.cut_off(&address));
+        }
+    }
+
+    /// Is the volume of this pod on a node that is gone?
+    pub fn is_lost(&self, pod: &str) -> bool {
+        self.claims.get(pod).is_some_and(|c| c.lost)
+    }
+
+    /// What the pass over topics and consumer groups does: every group gets the topic and its reader, a new one not before it is closed.
+    pub fn declare_metadata(&mut self, object: &mut BrokerCluster) {
+        let Some(status) = object.status.as_mut().filter(|_| self.engine_answers) else { return };
+        status.metadata_on.clear();
+        for group in status.groups.iter().filter(|g| g.phase != GroupPhase::Removing) {
+            let Some(master) = self.engine.world(|w| w.serving_master(&group.name).map(str::to_owned)) else {
+                continue;
+            };
+            let open = self.engine.world(|w| w.takes_messages(&master));
+            if group.phase == GroupPhase::Opening && open {
+                continue;
+            }
+            self.engine.world(|w| {
+                if !w.holds(&master, |m| m.topics.contains_key(TOPIC)) {
+                    w.edit(&master, |m| {
+                        m.topics.insert(TOPIC.to_owned(), TopicConfig::new(TOPIC, 1));
+                        m.groups.insert(READER.to_owned(), GroupConfig::new(READER));
+                    });
+                }
+            });
+            status.metadata_on.push(group.name.clone());
+        }
+    }
+
+    /// The address of the broker in a pod that may be gone.
+    fn address_of_broker(&self, pod: &str) -> String {
+        let service = names::component(&self.name, Component::Broker);
+        format!("{pod}.{}:{}", names::service_host(&service, NAMESPACE, "cluster.local"), names::BROKER_PORT)
+    }
+
+    /// A claim goes when its pod is gone, and the volume with it; a pod that waits gets a new one.
+    fn run_claims(&mut self) {
+        let gone: Vec<String> = self
+            .claims
+            .iter()
+            .filter(|(pod, c)| c.terminating && !self.is_used(pod))
+            .map(|(pod, _)| pod.clone())
+            .collect();
+        for pod in gone {
+            let claim = self.claims.remove(&pod);
+            if let Some(claim) = claim.filter(|_| self.pods.contains_key(&pod)) {
+                self.uids += 1;
+                let uid = format!("uid-of-claim-{}", self.uids);
+                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false, ..claim });
+            }
+            let address = self.address_of_broker(&pod);
+            self.cut_off.remove(&address);
+            self.engine.world(|w| {
+                w.join(&address);
+                w.lose_disk(&address);
+            });
+        }
+    }
+
+    /// A pod that was never started holds no volume.
+    fn is_used(&self, pod: &str) -> bool {
+        self.pods.get(pod).is_some_and(|p| p.started.is_some())
+    }
+
+    /// What becomes of pods on nodes that are gone: the node's controller evicts them, and nothing ends them. Those made anew fit nowhere.
+    fn run_lost_nodes(&mut self) {
+        let lost: Vec<String> = self.pods.keys().filter(|p| self.is_lost(p)).cloned().collect();
+        for name in lost {
+            let now = self.now;
+            if let Some(pod) = self.pods.get_mut(&name) {
+                if pod.started.is_some() && !pod.ready && !pod.terminating {
+                    pod.terminating = true;
+                }
+                if pod.terminating || pod.started.is_none() {
+                    pod.gone_since.get_or_insert(now);
+                }
+            }
+        }
+    }
+
     fn run_kubelets(&mut self) {
+        self.run_claims();
+        self.run_lost_nodes();
         let names: Vec<String> = self.pods.keys().cloned().collect();
         for name in names {
             let pod = self.pods[&name].clone();
             let address = self.address(&pod);
+            if self.is_lost(&name) {
+                continue;
+            }
             let running = address.as_ref().map_or(pod.started.is_some(), |a| self.engine.world(|w| w.is_running(a)));
             if pod.terminating {
                 if !running || address.is_none() {
@@ -389,11 +521,15 @@ impl World {
     }
 
     /// What the operator sees of pods and engine.
-    pub fn sight(&self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
+    pub fn sight(&mut self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
+        let cluster = &existing(cluster, &self.listed());
         let pods: Vec<PodFact> = self.pods.values().map(Pod::fact).collect();
         let facts = if self.engine_answers { self.facts(cluster) } else { nobody_answers(cluster) };
         let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
-            observe::view(cluster, &facts)
+            let mut view = observe::view(cluster, &facts);
+            let look = transition::look(cluster, &self.engine, &facts, &mut view);
+            look.now_or_never().expect("the model answers at once");
+            view
         } else {
             EngineView::default()
         };
@@ -402,34 +538,32 @@ impl World {
 
     /// What the operator sees.
     pub fn observe(&mut self, cluster: &Cluster) -> Observed {
+        let live = self.listed();
+        let (pods, engine) = self.sight(cluster);
+        let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
+            name: format!("{}{pod}", names::CLAIM_PREFIX),
+            uid: c.uid.clone(),
+            terminating: c.terminating,
+            requested: c.size.clone(),
+            capacity: Some(c.size.clone()),
+        });
+        let claims = claims.collect();
+        let now = super::operator::at(self.now).0.as_second();
+        Observed { live, claims, pods, engine, now, ..Observed::default() }
+    }
+
+    fn listed(&mut self) -> Resources {
         if self.listed.0 != self.api.version() {
             self.listed = (self.api.version(), self.api.list(&self.name));
         }
-        let (pods, engine) = self.sight(cluster);
-        self.claim();
-        Observed { live: self.listed.1.clone(), pods, volumes: self.volumes.values().cloned().collect(), engine }
-    }
-
-    /// What the StatefulSet controller does with claims: it makes them from the template of the day, and never changes them.
-    fn claim(&mut self) {
-        for set in &self.listed.1.stateful_sets {
-            let Some(spec) = &set.spec else { continue };
-            let template = spec.volume_claim_templates.iter().flatten().next();
-            let Some(made) = template.and_then(VolumeFact::of) else { continue };
-            for i in 0..spec.replicas.unwrap_or_default() {
-                let claim = format!("data-{}-{i}", set.name_any());
-                let volume =
-                    VolumeFact { claim: claim.clone(), capacity: Some(made.requested.clone()), ..made.clone() };
-                self.volumes.entry(claim).or_insert(volume);
-            }
-        }
+        self.listed.1.clone()
     }
 
     /// Does what apply.rs does with a volume that is to grow; the storage grows it at once.
     pub fn grow(&mut self, growth: &Growth) {
-        if let Some(volume) = self.volumes.get_mut(&growth.claim) {
-            volume.requested.clone_from(&growth.to);
-            volume.capacity = Some(growth.to.clone());
+        let pod = growth.claim.trim_start_matches(names::CLAIM_PREFIX);
+        if let Some(claim) = self.claims.get_mut(pod) {
+            claim.size.clone_from(&growth.to);
         }
     }
 
@@ -451,22 +585,45 @@ impl World {
                 self.api.apply(child, object, true).map_err(failed)?;
             }
             Write::Delete { uid, .. } => {
+                let object = self.api.get(child.kind, &child.name);
+                let policy = object.map(|o| o["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"].clone());
+                if policy.is_some_and(|p| p == "Delete") {
+                    let of_set = format!("{}-", child.name);
+                    self.claims
+                        .iter_mut()
+                        .filter(|(p, _)| p.starts_with(&of_set))
+                        .for_each(|(_, c)| c.terminating = true);
+                }
                 self.api.delete(child.kind, &child.name, Some(uid)).map_err(failed)?;
             }
         }
         Ok(())
     }
 
-    /// Does what apply.rs does with keys for a running broker.
-    pub fn set(&mut self, setting: &Setting) -> Result<(), (Reason, String)> {
+    /// Does what apply.rs does with claims of replicas that were declared away.
+    pub fn delete_surplus(&mut self, claim: &ClaimFact) {
+        let pod = claim.name.trim_start_matches(names::CLAIM_PREFIX).to_owned();
+        self.delete_claim(&pod, &claim.uid);
+    }
+
+    fn delete_claim(&mut self, pod: &str, uid: &str) {
+        if let Some(claim) = self.claims.get_mut(pod).filter(|c| c.uid == uid) {
+            claim.terminating = true;
+        }
+    }
+
+    /// Does what apply.rs does with a change of the engine.
+    pub fn call(&mut self, call: &Call, cluster: &Cluster) -> Result<(), (Reason, String)> {
         if !self.engine_answers {
             return Err((Reason::EngineUnreachable, "the engine can't be reached".into()));
         }
-        let target = ConfigTarget::Broker(setting.address.clone());
-        let write = EngineWrite::UpdateConfig { target, properties: setting.keys.clone() };
         let id = ClusterId::new(NAMESPACE, &self.name);
-        let outcome = self.engine.execute(&id, &write).now_or_never().expect("the model answers at once");
-        outcome.map(drop).map_err(|e| (Reason::from_name(e.reason()), e.to_string()))
+        let outcome = self.engine.execute(&id, &call.write(cluster)).now_or_never().expect("the model answers at once");
+        let failed = outcome.map(|o| o.failed.into_values().next());
+        match failed {
+            Ok(None) => Ok(()),
+            Ok(Some(e)) | Err(e) => Err((Reason::from_name(e.reason()), e.to_string())),
+        }
     }
 
     /// Does what apply.rs does with a step.
@@ -491,6 +648,15 @@ impl World {
                 }
                 Ok(())
             }
+            Step::GiveUp { pod, uid, claim } => {
+                if let Some((_, uid)) = claim {
+                    self.delete_claim(pod, uid);
+                }
+                if self.pods.get(pod).is_some_and(|p| p.uid == *uid) {
+                    self.pods.remove(pod);
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -510,6 +676,7 @@ impl Pod {
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
             trouble: None,
+            gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }
 }

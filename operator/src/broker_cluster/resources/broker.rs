@@ -28,7 +28,15 @@ pub fn stateful_set(cluster: &Cluster, group: &str) -> StatefulSet {
         drain_seconds: None,
         grace_seconds: 120,
     };
-    named_pods(cluster, &shape, group.to_owned(), service, cluster.brokers.replicas, Some(&cluster.brokers.volume))
+    let replicas = cluster.replicas_of(group);
+    let mut set = named_pods(cluster, &shape, group.to_owned(), service, replicas, Some(&cluster.brokers.volume));
+    let phase = cluster.phase_of(group);
+    if !phase.is_open() {
+        // The record of what is under way: an operator that starts anew goes on from here.
+        let annotations = set.metadata.annotations.get_or_insert_default();
+        annotations.insert(labels::PHASE.into(), phase.as_str().into());
+    }
+    set
 }
 
 /// The metrics port, where metrics are on.

@@ -15,6 +15,9 @@ use crate::labels;
 /// Where the data volume of controllers and brokers is mounted.
 pub const DATA: &str = "/var/lib/rocketmq";
 
+/// The file of what a broker takes while it runs.
+pub const LIVE_FILE: &str = "live.conf";
+
 /// Heap from which the G1 collector pays off, in MiB; below it the serial collector needs less memory and fewer threads.
 const G1_FROM: i64 = 1024;
 
@@ -76,7 +79,7 @@ pub fn broker_live(cluster: &Cluster, group: &str) -> ConfigMap {
     let text = properties(live_keys(cluster, group), &BTreeMap::new());
     ConfigMap {
         metadata: metadata(cluster, Component::Broker, live_name(group)),
-        data: Some([("live.conf".to_owned(), text)].into()),
+        data: Some([(LIVE_FILE.to_owned(), text)].into()),
         ..ConfigMap::default()
     }
 }
@@ -113,7 +116,7 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
-        ("minInSyncReplicas", cluster.brokers.min_in_sync.to_string()),
+        ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
         ("slaveReadEnable", "true".into()),
         ("autoCreateTopicEnable", "false".into()),
         ("autoCreateSubscriptionGroup", "false".into()),
@@ -132,11 +135,19 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("maxOffsetMapSize", (16 << 20).to_string()),
         ("deleteWhen", "04".into()),
         ("fileReservedTime", "72".into()),
-        // Read and write.
-        ("brokerPermission", "6".into()),
+        // Read and write, from the start.
+        (keys::PERMISSION, "6".into()),
+        (keys::FENCE, "0".into()),
     ]);
     keys.extend(metrics(cluster));
     keys.extend(cluster.brokers.pods.config.iter().map(|(k, v)| (k.clone(), v.trim().to_owned())));
+    // A group on its way in or out is closed whatever the user says, also where a broker of it starts anew.
+    if !cluster.phase_of(group).is_open() {
+        keys.insert(keys::PERMISSION.into(), keys::CLOSED.into());
+    }
+    if cluster.is_fenced(group) {
+        keys.insert(keys::FENCE.into(), keys::NEVER.into());
+    }
     keys
 }
 

@@ -6,8 +6,8 @@ use gantry_remoting::broker::EpochEntry;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, MessageQueue, TopicOffset, TopicStats};
 
 use super::super::{
-    BrokerFacts, BrokerMetadata, BrokerRuntime, ClusterAddresses, ControllerFacts, ControllerLeader, EngineError,
-    EngineFacts, Fact, GroupFacts, Registered, ReplicaFacts, Replication,
+    BrokerFacts, BrokerMetadata, BrokerRuntime, ClusterAddresses, ConsumerOffsets, ControllerFacts, ControllerLeader,
+    EngineError, EngineFacts, Fact, GroupFacts, Registered, ReplicaFacts, Replication,
 };
 use super::world::{Broker, Group, Life, Process, World};
 
@@ -108,6 +108,8 @@ impl World {
             active: master,
             boot_timestamp: i64::try_from(broker.process.started).ok().map(|second| second * 1000),
             dispatch_behind_bytes: Some(0),
+            delayed_messages: Some(broker.disk.delayed),
+            timer_behind_seconds: Some(0),
             disk_ratio: Some(0.1),
         };
         let replication = |broker: &Broker| {
@@ -161,6 +163,10 @@ impl World {
     pub(super) fn consume_stats(&self, broker: &str, group: &str) -> Result<ConsumeStats, EngineError> {
         self.broker(broker, "GET_CONSUME_STATS")?;
         Ok(self.consume_stats.get(group).cloned().unwrap_or_default())
+    }
+
+    pub(super) fn offsets(&self, address: &str) -> Result<ConsumerOffsets, EngineError> {
+        Ok(self.broker(address, "GET_ALL_CONSUMER_OFFSET")?.disk.offsets.clone())
     }
 
     pub(super) fn consumers(&self, broker: &str, group: &str) -> Result<ConsumerConnections, EngineError> {

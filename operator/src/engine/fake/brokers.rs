@@ -26,14 +26,15 @@ impl World {
     /// Producers write to the master, replicas copy from it, and what all in sync have is acknowledged if they are enough.
     fn write_and_copy(&mut self, name: &str) {
         let Some(master) = self.serving_master(name).map(str::to_owned) else { return };
-        let writable = self.traffic && self.is_writable(name);
+        let writable = self.traffic && self.is_writable(name) && self.takes_messages(&master);
         let (now, group) = (self.now, &self.groups[name]);
-        let enough = group.in_sync.len() >= self.min_in_sync;
+        let enough = group.in_sync.len() >= self.min_in_sync_of(name);
         let known = group.replicas.keys().filter_map(|id| self.holder(group, *id)).map(|(address, _)| address.clone());
         let known: BTreeSet<String> = known.collect();
         let Some(broker) = self.brokers.get_mut(&master) else { return };
         broker.disk.end += if writable { TRAFFIC } else { 0 };
         let (end, metadata, version) = (broker.disk.end, broker.disk.metadata.clone(), broker.disk.version);
+        let (messages, offsets) = (broker.disk.messages.clone(), broker.disk.offsets.clone());
         let replicas = self
             .brokers
             .iter_mut()
@@ -47,6 +48,8 @@ impl World {
                 replica.disk.version = version;
             }
             if replica.disk.end == end {
+                replica.disk.messages = messages.clone();
+                replica.disk.offsets = offsets.clone();
                 replica.last_in_step = now;
                 replica.caught_up_since.get_or_insert(now);
             } else {

@@ -39,6 +39,8 @@ impl World {
                 }
                 Ok(WriteOutcome::default())
             }
+            EngineWrite::CleanGroup { controllers, group } => self.clean_all(controllers, group),
+            EngineWrite::StartOffsets { broker, queues } => self.start_offsets(broker, queues),
             EngineWrite::UpdateConfig { target, properties } => {
                 self.reached(target.address(), "UPDATE_BROKER_CONFIG")?;
                 if let Some(process) = self.process_mut(target.address()) {
@@ -111,8 +113,24 @@ impl World {
             group.replicas.remove(&id);
             group.in_sync.remove(&id);
             group.master = group.master.filter(|master| *master != id);
+            if group.in_sync.is_empty() {
+                // The engine forgets the set itself, and makes the next that registers master, whatever it lacks.
+                (group.epoch, group.master) = (0, None);
+            }
         }
         Ok(())
+    }
+
+    fn clean_all(&mut self, controllers: &[String], name: &str) -> Outcome {
+        let Some(leader) = self.known_leader(controllers).map(str::to_owned) else {
+            return Err(EngineError::NoControllerLeader { cluster: name.to_owned() });
+        };
+        if self.groups.get(name).is_none_or(|group| group.master.is_some()) {
+            let code = ResponseCode::ControllerInvalidCleanBrokerMetadata;
+            return Err(refused(&leader, "CLEAN_BROKER_DATA", code, "Broker is still alive, clean up failure"));
+        }
+        self.groups.remove(name);
+        Ok(WriteOutcome::default())
     }
 
     fn permission(&mut self, name_servers: &[String], group: &str, writable: bool) -> WriteOutcome {

@@ -6,6 +6,7 @@
 mod answers;
 mod brokers;
 mod changes;
+mod consumers;
 mod controllers;
 #[cfg(test)]
 mod tests;
@@ -18,11 +19,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
+pub use consumers::Reader;
 pub use world::{Group, World};
 
 use super::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, EngineWrite,
-    WriteOutcome,
+    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
+    EngineWrite, WriteOutcome,
 };
 
 /// An [`Engine`] over a [`World`] that the test shares and moves on.
@@ -78,6 +80,10 @@ impl Engine for FakeEngine {
         group: &'a str,
     ) -> BoxFuture<'a, Result<ConsumeStats, EngineError>> {
         async move { self.world(|world| world.consume_stats(broker, group)) }.boxed()
+    }
+
+    fn offsets<'a>(&'a self, _: &'a ClusterId, broker: &'a str) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>> {
+        async move { self.world(|world| world.offsets(broker)) }.boxed()
     }
 
     fn consumers<'a>(

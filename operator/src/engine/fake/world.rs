@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections};
 
-use super::super::{BrokerMetadata, EngineWrite, Registered};
+use super::super::{BrokerMetadata, ConsumerOffsets, EngineWrite, Registered};
+use super::consumers::Reader;
 
 /// Ticks from a process's start until it answers. Measured: a JVM with a small heap took 3 s on an idle machine and 13 s on a busy one.
 pub const START: u64 = 3;
@@ -82,8 +83,12 @@ pub(super) struct Disk {
     pub(super) metadata: BrokerMetadata,
     /// Rises with every change that the engine itself makes; a replica copies when its master's differs from its own.
     pub(super) version: u64,
-    /// Messages by topic, for `DeleteIfEmpty`.
+    /// Messages by topic, all of them in queue 0.
     pub(super) messages: BTreeMap<String, i64>,
+    /// Where consumer groups go on reading.
+    pub(super) offsets: ConsumerOffsets,
+    /// Delayed messages.
+    pub(super) delayed: i64,
 }
 
 impl Disk {
@@ -131,7 +136,7 @@ pub struct World {
     pub now: u64,
     /// Do producers send?
     pub traffic: bool,
-    /// minInSyncReplicas of all brokers: fewer in sync, and nothing is acknowledged.
+    /// minInSyncReplicas of all brokers that were told no other: fewer in sync, and nothing is acknowledged.
     pub min_in_sync: usize,
     /// May a replica that is not in sync become master (enableElectUncleanMaster)?
     pub unclean_election: bool,
@@ -143,6 +148,8 @@ pub struct World {
     pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
     pub consume_stats: BTreeMap<String, ConsumeStats>,
+    /// Who reads a topic to which producers send while there is traffic.
+    pub reader: Option<Reader>,
     /// Every change that was asked for, also those that were refused.
     pub journal: Vec<EngineWrite>,
     /// What the controllers know. Kept by their disks, lost when all of them are.
@@ -331,8 +338,15 @@ impl World {
         let Some(known) = self.groups.get(group) else { return false };
         let serves = |id: &u64| self.holder(known, *id).is_some_and(|(_, broker)| broker.process.serves());
         self.serving_master(group).is_some()
-            && known.in_sync.len() >= self.min_in_sync
+            && known.in_sync.len() >= self.min_in_sync_of(group)
             && known.in_sync.iter().all(serves)
+    }
+
+    /// As many replicas must hold a message, as the master was told.
+    pub(super) fn min_in_sync_of(&self, group: &str) -> usize {
+        let master = self.serving_master(group).and_then(|a| self.brokers.get(a));
+        let told = master.and_then(|b| b.process.config.get("minInSyncReplicas")?.parse().ok());
+        told.unwrap_or(self.min_in_sync)
     }
 
     /// The leading controller.
@@ -376,6 +390,7 @@ impl World {
         self.age_processes();
         self.elect_leader();
         self.tick_brokers();
+        self.tick_consumers();
         self.register_brokers();
     }
 

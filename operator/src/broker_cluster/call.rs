@@ -1,0 +1,126 @@
+//! What is asked of the engine beside steps: changes that disturb nobody who serves. Plain data.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use gantry_crds::Reason;
+use serde::Serialize;
+
+use crate::broker_cluster::keys::{CLOSED, FENCE, PERMISSION};
+use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::view::Queues;
+use crate::engine::{ConfigTarget, EngineWrite};
+
+/// One such change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "call", rename_all = "camelCase")]
+pub enum Call {
+    /// A running broker takes keys, and is asked whether it did.
+    Set {
+        /// Its pod.
+        pod: String,
+        /// Keys with their new values.
+        keys: BTreeMap<String, String>,
+    },
+    /// The controllers forget ids of replicas that are gone.
+    Forget {
+        /// Broker group.
+        group: String,
+        /// Broker ids.
+        ids: BTreeSet<u64>,
+        /// Pods that had them.
+        pods: BTreeSet<String>,
+    },
+    /// The controllers forget a group that was removed with its volumes.
+    ForgetGroup {
+        /// Broker group.
+        group: String,
+    },
+    /// Consumer groups read a new group's queues from their first message on.
+    StartOffsets {
+        /// Broker group.
+        group: String,
+        /// Pod of its master.
+        master: String,
+        /// By consumer group and topic.
+        queues: Queues,
+    },
+}
+
+impl Call {
+    /// As the engine takes it.
+    #[must_use]
+    pub fn write(&self, cluster: &Cluster) -> EngineWrite {
+        match self {
+            Self::Set { pod, keys } => EngineWrite::UpdateConfig {
+                target: ConfigTarget::Broker(cluster.address_of_broker(pod)),
+                properties: keys.clone(),
+            },
+            Self::Forget { group, ids, .. } => EngineWrite::CleanReplicas {
+                controllers: cluster.controller_addresses(),
+                group: group.clone(),
+                ids: ids.clone(),
+            },
+            Self::ForgetGroup { group } => {
+                EngineWrite::CleanGroup { controllers: cluster.controller_addresses(), group: group.clone() }
+            }
+            Self::StartOffsets { master, queues, .. } => {
+                EngineWrite::StartOffsets { broker: cluster.address_of_broker(master), queues: queues.clone() }
+            }
+        }
+    }
+
+    /// Name for metrics, Events and `status.plan`.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Self::Set { .. } => "Set",
+            Self::Forget { .. } => "Forget",
+            Self::ForgetGroup { .. } => "ForgetGroup",
+            Self::StartOffsets { .. } => "StartOffsets",
+        }
+    }
+
+    /// What it is about.
+    #[must_use]
+    pub fn object(&self) -> String {
+        match self {
+            Self::Set { pod, .. } => format!("Pod/{pod}"),
+            Self::Forget { group, .. } | Self::ForgetGroup { group } | Self::StartOffsets { group, .. } => {
+                format!("broker group {group}")
+            }
+        }
+    }
+
+    /// The Event that tells of it.
+    #[must_use]
+    pub fn event(&self) -> (Reason, String) {
+        match self {
+            Self::Set { pod, keys } => {
+                let pairs: Vec<String> = keys.iter().map(|(k, v)| format!("{k}={v}")).collect();
+                let reason = match (keys.get(FENCE).map(String::as_str), keys.get(PERMISSION).map(String::as_str)) {
+                    (Some(until), _) if until != "0" => Reason::GroupClosed,
+                    (_, Some(CLOSED)) => Reason::GroupClosed,
+                    (_, Some(_)) => Reason::GroupOpened,
+                    (_, None) => Reason::Updated,
+                };
+                (reason, format!("set {} on {pod} while it runs", pairs.join(", ")))
+            }
+            Self::Forget { group, ids, pods } => {
+                let list = |all: Vec<String>| all.join(", ");
+                let (ids, pods) =
+                    (list(ids.iter().map(u64::to_string).collect()), list(pods.iter().cloned().collect()));
+                (
+                    Reason::ReplicaForgotten,
+                    format!("the controllers forgot ids {ids} of {group}: the volumes of {pods} are gone"),
+                )
+            }
+            Self::ForgetGroup { group } => {
+                (Reason::ReplicaForgotten, format!("the controllers forgot {group}: it is removed with its volumes"))
+            }
+            Self::StartOffsets { group, queues, .. } => {
+                let n = queues.len();
+                (Reason::GroupOpening, format!("{n} consumer groups read {group} from its first message on"))
+            }
+        }
+    }
+}
