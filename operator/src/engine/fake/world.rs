@@ -143,6 +143,8 @@ pub struct World {
     pub queues: BTreeMap<(String, u32), i64>,
     /// How far consumer groups are, as the test says.
     pub consume_stats: BTreeMap<String, ConsumeStats>,
+    /// Messages that wait for their time, by topic, as the test says.
+    pub delayed: BTreeMap<String, i64>,
     /// Every change that was asked for, also those that were refused.
     pub journal: Vec<EngineWrite>,
     /// What the controllers know. Kept by their disks, lost when all of them are.
