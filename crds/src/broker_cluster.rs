@@ -53,6 +53,14 @@ pub struct BrokerClusterSpec {
     )]
     pub version: String,
 
+    /// How long a pod that took another version may need until it serves and is in sync, 1m to 9999h, e.g. 10m or 1h. Default 10m. One that needs
+    /// longer stops the upgrade, and pods go back to the version before.
+    #[serde(default = "default_upgrade_timeout")]
+    #[schemars(length(max = 12))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,3}(m|h)$')")
+        .message("upgradeTimeout is a number of m or h: write e.g. 10m"))]
+    pub upgrade_timeout: String,
+
     /// Image of the engine in place of the one derived from `version`. It must keep the image contract of broker-image/README.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -113,6 +121,10 @@ pub struct BrokerClusterSpec {
 
 fn default_version() -> String {
     "5.5.0".into()
+}
+
+fn default_upgrade_timeout() -> String {
+    "10m".into()
 }
 
 /// Name servers.

@@ -4,6 +4,7 @@
 //! A situation is a `cluster` (a BrokerCluster, `ns` and a uid are added) and a `world`:
 //!
 //! - `settled`: a spec; the world is as it is when all of that spec serves. Without it nothing is there yet. `same`: the cluster's own spec.
+//! - `went`: a spec that was declared then, and for how many ticks an operator worked on it.
 //! - `written`: the cluster's own children were then written, and no pod restarted yet.
 //! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
 //!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
@@ -51,6 +52,7 @@ struct Situation {
 struct Seen {
     settled: Option<Value>,
     written: bool,
+    went: Option<Went>,
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
@@ -59,6 +61,18 @@ struct Seen {
     claims: Vec<ClaimFact>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
+}
+
+/// A spec that an operator then worked on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Went {
+    /// `same`: the cluster's own.
+    spec: Value,
+    ticks: u64,
+    /// A version whose pods never serve.
+    #[serde(default)]
+    broken: Option<String>,
 }
 
 macro_rules! goldens {
@@ -144,6 +158,34 @@ goldens! {
     a_single_replica_whose_node_is_gone_is_never_given_up,
     a_replica_that_the_controllers_still_hear_of_is_not_given_up,
     a_replica_is_not_given_up_while_another_group_makes_one_anew,
+    a_new_version_is_written_down_before_anything_is_done,
+    controllers_wait_until_all_name_servers_run_the_new_version,
+    the_first_group_is_watched_before_others_take_the_new_version,
+    proxies_keep_their_version_until_all_brokers_run_the_new_one,
+    proxies_go_first_to_an_older_version,
+    a_change_of_brokers_waits_for_the_new_version_to_restart_them_once,
+    a_version_that_does_not_serve_in_time_is_taken_back,
+    pods_go_back_to_the_version_before,
+    a_version_that_was_taken_back_is_not_tried_again,
+    a_version_that_was_taken_back_is_tried_again_when_somebody_asks,
+    a_pod_that_crashes_again_and_again_stops_the_upgrade,
+    a_pod_whose_node_is_gone_does_not_stop_the_upgrade,
+    an_upgrade_that_cannot_go_back_stops,
+    the_former_version_may_be_declared_again_on_the_way,
+    another_version_waits_until_the_one_under_way_is_there,
+    a_version_that_forgets_topics_is_refused_for_a_new_cluster,
+    a_version_that_forgets_topics_is_taken_where_somebody_accepts_it,
+    a_step_back_that_would_lose_light_queues_is_refused,
+    more_than_one_minor_version_at_once_is_refused,
+    a_key_that_the_version_does_not_have_yet_is_refused,
+    the_way_messages_are_stored_stays,
+    a_plan_tells_every_restart_in_order,
+    a_plan_of_a_new_version_goes_through_all_roles,
+    a_plan_of_an_older_version_goes_the_other_way_round,
+    a_plan_tells_of_volumes_that_are_deleted,
+    a_plan_that_is_approved_is_carried_out,
+    an_approval_of_another_plan_approves_nothing,
+    a_plan_of_what_is_refused_says_why_it_is_empty,
 }
 
 #[test]
@@ -207,17 +249,34 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
     let mut settled = object_of(manifest);
     let mut world = World::new(&parsed(&settled));
     settle(&mut world, &mut settled, 300).expect("the world settles");
+    let mut remembered = BrokerClusterStatus::default();
+    if let Some(went) = &situation.world.went {
+        let mut manifest = situation.cluster.clone();
+        if went.spec != "same" {
+            manifest["spec"] = went.spec.clone();
+        }
+        let mut object = object_of(manifest);
+        object.status = settled.status.take();
+        world.broken.clone_from(&went.broken);
+        for _ in 0..went.ticks {
+            world.tick();
+            pass(&mut world, &mut object, None);
+        }
+        remembered = object.status.unwrap_or_default();
+    }
     if situation.world.written {
         let mut object = object_of(situation.cluster.clone());
-        let writes = pass(&mut world, &mut object, None).plan.writes.len();
+        // A change of version is written down by a pass of its own.
+        let writes = (0..2).map(|_| pass(&mut world, &mut object, None).plan.writes.len()).sum::<usize>();
         assert!(writes > 0, "the cluster's own children are those of the settled spec");
         world.run_controllers();
+        remembered = object.status.unwrap_or_default();
     }
     let mut observed = world.observe(cluster);
     if let Some(now) = situation.world.now {
         observed.now = now;
     }
-    observed = observed.remembering(&situation.world.old.clone().unwrap_or_default());
+    observed = observed.remembering(&situation.world.old.clone().unwrap_or(remembered));
     patched(observed, &situation.world)
 }
 

@@ -144,6 +144,73 @@ pub enum Hold {
         /// Pods that had the copies.
         pods: Vec<String>,
     },
+    /// A version that must not be, or not from here.
+    #[error("RocketMQ {version} is held back: {what}")]
+    Hazard {
+        /// The version, or the step to it.
+        version: String,
+        /// What speaks against it.
+        what: String,
+    },
+    /// Messages are stored otherwise than declared.
+    #[error(
+        "brokers keep {key}={live} ({declared} is declared): {why}; write {key}: \"{live}\" in brokers.config, or make a new cluster"
+    )]
+    FormatFixed {
+        /// The key.
+        key: String,
+        /// What it is.
+        live: String,
+        /// What is declared.
+        declared: String,
+        /// Why it stays.
+        why: String,
+    },
+    /// Another version is declared while one is on its way.
+    #[error("{declared} comes later: from {from} to {to} is under way and is finished first")]
+    UpgradeUnderWay {
+        /// Version that is declared.
+        declared: String,
+        /// Version before.
+        from: String,
+        /// Version to be.
+        to: String,
+    },
+    /// One role after the other takes a version.
+    #[error("no pod of {next} takes {to} before every pod of {names} runs it and serves")]
+    TurnToCome {
+        /// StatefulSets or the Deployment whose turn it is.
+        names: String,
+        /// Those that come later.
+        next: String,
+        /// Version that they take.
+        to: String,
+    },
+    /// The first broker group that took a version is watched before the others follow.
+    #[error("{group} runs {to} and is watched for {seconds} s before other broker groups follow")]
+    CanaryWatched {
+        /// The group.
+        group: String,
+        /// Version that it runs.
+        to: String,
+        /// For so long.
+        seconds: i64,
+    },
+    /// A change of version that did not go well.
+    #[error(
+        "the change from {from} to {to} {what}: {why}; to try again write another version, change what kept pods from serving, or set annotation {} to a new value",
+        gantry_crds::RETRY_UPGRADE_ANNOTATION
+    )]
+    UpgradeFailed {
+        /// Version before.
+        from: String,
+        /// Version to be.
+        to: String,
+        /// What was done.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// An object of a child's name belongs to somebody else.
     #[error("{child} belongs to somebody else: delete or rename it, or rename the cluster")]
     NameTaken {
@@ -171,6 +238,10 @@ impl Hold {
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
             Self::NodeGone { .. } => Reason::NodeGone,
             Self::CopiesLost { .. } => Reason::CopiesLost,
+            Self::Hazard { .. } => Reason::EngineHazard,
+            Self::FormatFixed { .. } => Reason::StorageFormatFixed,
+            Self::UpgradeUnderWay { .. } | Self::TurnToCome { .. } | Self::CanaryWatched { .. } => Reason::Rolling,
+            Self::UpgradeFailed { .. } => Reason::UpgradeFailed,
             Self::NameTaken { .. } => Reason::NameTaken,
         }
     }

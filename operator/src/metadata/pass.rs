@@ -16,6 +16,7 @@ use kube::runtime::events::EventType;
 
 use crate::apply::{publish, tell};
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
+use crate::broker_cluster::version;
 use crate::consumer_group::consumption::{Looks, look as look_at_consumption};
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
@@ -76,6 +77,15 @@ impl Work {
             |name: String| self.groups_of_status().any(|g| g.name == name && g.phase == GroupPhase::Draining);
         while draining(broker_group(&cluster.name, cluster.brokers.groups)) {
             cluster.brokers.groups += 1;
+        }
+        cluster
+    }
+
+    /// With the version that every broker has already: topics must not ask for more while another one is on its way.
+    fn as_it_runs(&self, mut cluster: Cluster) -> Cluster {
+        let status = || self.cluster.as_ref()?.status.as_ref()?.version.clone();
+        if let Some(version) = status().as_deref().and_then(version::oldest) {
+            version.clone_into(&mut cluster.version);
         }
         cluster
     }
@@ -161,7 +171,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
             return orphaned(ctx, work, Reason::ClusterNotFound, &message).await;
         }
     };
-    let cluster = work.with_draining(cluster);
+    let cluster = work.as_it_runs(work.with_draining(cluster));
     let (topics, topics_left) = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
     let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
     let lack = (finalizers::<Topics>(ctx, &topics).await?, finalizers::<ConsumerGroups>(ctx, &groups).await?);

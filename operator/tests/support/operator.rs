@@ -76,7 +76,9 @@ impl Operator {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
         let (pods, engine) = world.sight(&cluster);
         let status = object.status.iter().flat_map(|s| &s.groups);
-        let waits = pods.iter().any(|p| p.gone_since.is_some()) || status.into_iter().any(|g| !g.phase.is_open());
+        let upgrades = object.status.as_ref().is_some_and(|s| s.upgrade.is_some());
+        let waits =
+            upgrades || pods.iter().any(|p| p.gone_since.is_some()) || status.into_iter().any(|g| !g.phase.is_open());
         let now = waits.then_some(world.now);
         let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
         if self.idle_at.as_ref() == Some(&sight) {

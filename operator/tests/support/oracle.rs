@@ -44,6 +44,7 @@ impl Oracle {
         writes_left: Option<usize>,
     ) -> Result<Option<Pass>, String> {
         self.note(world);
+        judge_versions(world)?;
         let before = Before::of(world);
         let Some(pass) = self.operator.pass(world, object, writes_left) else {
             self.judge_status(world, object)?;
@@ -186,6 +187,7 @@ impl Before {
 fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     let mut observed = world.observe(&pass.cluster);
     observed.empty_since.clone_from(&pass.observed.empty_since);
+    observed.upgrade.clone_from(&pass.observed.upgrade);
     let mut again = plan(&pass.cluster, &observed).map_err(|e| e.to_string())?;
     if again.phases != pass.plan.phases {
         // What was done took a group a phase further, which is written down.
@@ -199,6 +201,24 @@ fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     } else {
         Err(format!("right after its writes there are more: {:?}", again.writes))
     }
+}
+
+/// A client is never newer than what it asks, whatever is upgraded, downgraded or taken back: no pod of a role runs a later version than any of an earlier
+/// role. And no third version comes before the second one is everywhere or gone.
+fn judge_versions(world: &World) -> Result<(), String> {
+    let pods: Vec<_> = world.pods.values().filter(|p| !p.terminating).collect();
+    let versions: BTreeSet<&String> = pods.iter().map(|p| &p.version).collect();
+    if versions.len() > 2 {
+        return Err(format!("pods run {versions:?} at once"));
+    }
+    for client in &pods {
+        let server = pods.iter().find(|s| s.component < client.component && s.version < client.version);
+        if let Some(server) = server {
+            let (c, s) = (&client.name, &server.name);
+            return Err(format!("{c} runs {} before {s}, which runs {}", client.version, server.version));
+        }
+    }
+    Ok(())
 }
 
 /// Enough copies stay, and mastership was moved away first.

@@ -53,7 +53,11 @@ pub struct Pod {
     /// ConfigMaps that it mounts.
     pub config_maps: BTreeSet<String>,
     service_account: String,
-    version: String,
+    /// Label of its template.
+    pub version: String,
+    image: String,
+    /// Since when it is ready, or not.
+    since: u64,
     /// Does its container run, or is it about to be run again?
     pub started: Option<u64>,
     /// What its probe says.
@@ -94,6 +98,8 @@ pub struct World {
     pub cut_off: BTreeSet<String>,
     /// Names of StatefulSets whose pods can't start: no node fits, or there is no image.
     pub unstartable: BTreeSet<String>,
+    /// A version of the engine whose pods never serve.
+    pub broken: Option<String>,
     name: String,
     uids: u64,
     /// What is read of the API again and again, and the version at which it was.
@@ -148,6 +154,7 @@ impl World {
             engine_answers: true,
             cut_off: BTreeSet::new(),
             unstartable: BTreeSet::new(),
+            broken: None,
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
@@ -245,6 +252,8 @@ impl World {
             config_maps: volumes.filter_map(|v| v["configMap"]["name"].as_str()).map(str::to_owned).collect(),
             service_account: text(&spec["serviceAccountName"]),
             version: label(labels::VERSION),
+            image: text(&spec["containers"][0]["image"]),
+            since: self.now,
             started: None,
             ready: false,
             failing_since: None,
@@ -424,6 +433,7 @@ impl World {
     fn can_start(&self, pod: &Pod) -> bool {
         let service = names::component(&self.name, pod.component);
         !self.unstartable.contains(&pod.owner.1)
+            && self.broken.as_ref() != Some(&pod.version)
             && pod.config_maps.iter().all(|name| self.api.get(ChildKind::ConfigMap, name).is_some())
             && self.api.get(ChildKind::ServiceAccount, &pod.service_account).is_some()
             && (pod.component == Component::Proxy || self.api.get(ChildKind::Service, &service).is_some())
@@ -447,15 +457,19 @@ impl World {
             .map(|p| p.name.clone())
             .collect();
         for pod in self.pods.values_mut() {
+            let was = pod.ready;
             if serving.contains(&pod.name) {
                 pod.ready = true;
                 pod.failing_since = None;
-                continue;
+            } else {
+                let since = *pod.failing_since.get_or_insert(now);
+                let patience = if lost.contains(&pod.name) { NODE_LOST } else { PROBED };
+                if down.contains(&pod.name) || now >= since + patience {
+                    pod.ready = false;
+                }
             }
-            let since = *pod.failing_since.get_or_insert(now);
-            let patience = if lost.contains(&pod.name) { NODE_LOST } else { PROBED };
-            if down.contains(&pod.name) || now >= since + patience {
-                pod.ready = false;
+            if was != pod.ready {
+                pod.since = now;
             }
         }
     }
@@ -675,6 +689,9 @@ impl Pod {
             terminating: self.terminating,
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
+            image: self.image.clone(),
+            since: Some(super::operator::at(self.since).0.as_second()),
+            restarts: 0,
             trouble: None,
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
