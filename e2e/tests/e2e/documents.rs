@@ -35,6 +35,11 @@ fn the_tutorial_works_as_it_is_written() -> Result<()> {
 }
 
 #[test]
+fn changes_are_reviewed_as_it_is_written() -> Result<()> {
+    execute("docs/how-to/review-changes.md")
+}
+
+#[test]
 fn the_readme_asks_for_targets_that_are_part_of_the_test() -> Result<()> {
     let makefile = std::fs::read_to_string(root().join("Makefile"))?;
     let run = std::fs::read_to_string(root().join("hack/test"))?;
