@@ -27,6 +27,7 @@ use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
 use gantry_crds::condition::Reason;
+use gantry_crds::names::Component;
 use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -70,7 +71,7 @@ struct Went {
     /// `same`: the cluster's own.
     spec: Value,
     ticks: u64,
-    /// A version whose pods never serve.
+    /// A version whose name servers never serve.
     #[serde(default)]
     broken: Option<String>,
 }
@@ -257,7 +258,7 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
         }
         let mut object = object_of(manifest);
         object.status = settled.status.take();
-        world.broken.clone_from(&went.broken);
+        world.broken = went.broken.clone().map(|version| (version, Component::NameServer));
         for _ in 0..went.ticks {
             world.tick();
             pass(&mut world, &mut object, None);

@@ -91,7 +91,7 @@ impl Schedule {
         object.metadata.annotations =
             Some([(ACCEPT_HAZARDS_ANNOTATION.to_owned(), "replicas-forget-topics".to_owned())].into());
         let mut world = World::new(&parsed(&object));
-        world.broken = Some(BROKEN.into());
+        world.broken = dice.one(&Component::ALL).map(|role| (BROKEN.to_owned(), *role));
         let log = vec![format!("seed {seed}: {spec}")];
         let (oracle, mends) = (Oracle::default(), BTreeMap::new());
         Self { seed, dice, world, object, spec, oracle, mends, operator_back_at: 0, log }

@@ -98,8 +98,8 @@ pub struct World {
     pub cut_off: BTreeSet<String>,
     /// Names of StatefulSets whose pods can't start: no node fits, or there is no image.
     pub unstartable: BTreeSet<String>,
-    /// A version of the engine whose pods never serve.
-    pub broken: Option<String>,
+    /// A version of the engine whose pods of a role never serve.
+    pub broken: Option<(String, Component)>,
     name: String,
     uids: u64,
     /// What is read of the API again and again, and the version at which it was.
@@ -433,7 +433,7 @@ impl World {
     fn can_start(&self, pod: &Pod) -> bool {
         let service = names::component(&self.name, pod.component);
         !self.unstartable.contains(&pod.owner.1)
-            && self.broken.as_ref() != Some(&pod.version)
+            && self.broken.as_ref().is_none_or(|(v, c)| (v, c) != (&pod.version, &pod.component))
             && pod.config_maps.iter().all(|name| self.api.get(ChildKind::ConfigMap, name).is_some())
             && self.api.get(ChildKind::ServiceAccount, &pod.service_account).is_some()
             && (pod.component == Component::Proxy || self.api.get(ChildKind::Service, &service).is_some())
