@@ -60,7 +60,7 @@ pub const HAZARDS: &[Hazard] = &[
             Version(5, 5, 1),
             &[
                 ("storeType", "defaultRocksDB"),
-                ("storeType", "combine"),
+                ("rocksdbCQDoubleWriteEnable", "true"),
                 ("timerRocksDBEnable", "true"),
                 ("transRocksDBEnable", "true"),
                 ("popConsumerKVServiceEnable", "true"),
