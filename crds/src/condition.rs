@@ -185,7 +185,7 @@ reasons! {
     Updated,
     /// Deleted.
     Deleted,
-    /// A pod was restarted to take up a change.
+    /// A pod was restarted, to take up a change or because its master did not send to it.
     Restarted,
     /// A planned change of master was made.
     MasterMoved,

@@ -9,6 +9,8 @@ mod messages;
 mod proxies;
 mod refusals;
 mod repair;
+mod scale;
 mod shop;
 mod topics;
 mod transactions;
+mod upgrade;

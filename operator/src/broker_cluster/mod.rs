@@ -15,6 +15,7 @@ pub mod resources;
 pub mod safety;
 pub mod scale;
 pub mod status;
+mod stranded;
 pub mod transition;
 pub mod view;
 

@@ -195,6 +195,7 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
             .map(|r| pod_of(&r.address))
             .collect(),
         identities,
+        followers: facts.followers(group),
         master: g.master_address.as_deref().map(pod_of),
         epoch: i64::from(g.master_epoch),
         // The set keeps dead replicas until the master drops them: they hold what they hold, but nobody can be sure of it now.

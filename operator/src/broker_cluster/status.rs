@@ -395,11 +395,9 @@ pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
             object: format!("{group}/{to}"),
             why: Some(format!("so that {from} can be restarted")),
         },
-        Step::Restart { pod, .. } => PlannedChange {
-            action: "Restart".into(),
-            object: format!("Pod/{pod}"),
-            why: Some("its template changed".into()),
-        },
+        Step::Restart { pod, cause, .. } => {
+            PlannedChange { action: "Restart".into(), object: format!("Pod/{pod}"), why: Some(cause.as_str().into()) }
+        }
         Step::GiveUp { pod, .. } => PlannedChange {
             action: "GiveUp".into(),
             object: format!("Pod/{pod}"),

@@ -109,6 +109,12 @@ pub struct PodFact {
     /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Its address now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// Since when it does not serve, in seconds of the epoch; nothing while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unready_since: Option<i64>,
     /// Since when its node is gone, in seconds of the epoch, where that can be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<i64>,
@@ -134,6 +140,8 @@ impl PodFact {
             config_maps: volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect(),
             version: label(labels::VERSION),
             trouble: trouble(pod),
+            ip: pod.status.as_ref().and_then(|s| s.pod_ip.clone()),
+            unready_since: unready_since(pod),
             gone_since: gone_since(pod),
         })
     }
@@ -151,6 +159,12 @@ fn gone_since(pod: &Pod) -> Option<i64> {
     // `had volume node affinity conflict`, `didn't match PersistentVolume's node affinity`: not a mere lack of room.
     let volume = message.contains("volume") && message.contains("node affinity");
     volume.then(|| scheduled.last_transition_time.as_ref().map(|t| t.0.as_second())).flatten()
+}
+
+fn unready_since(pod: &Pod) -> Option<i64> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let ready = conditions.iter().find(|c| c.type_ == "Ready" && c.status == "False")?;
+    ready.last_transition_time.as_ref().map(|t| t.0.as_second())
 }
 
 fn condition<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a str, Option<&'a str>)> {
@@ -296,6 +310,9 @@ pub struct SyncState {
     /// Pods that answered when they were asked themselves, just now: the controllers miss one that is gone only after 10 s.
     #[serde(default)]
     pub answering: BTreeSet<String>,
+    /// Addresses to which the master sends its log, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followers: Option<BTreeSet<String>>,
     /// Every id that the controllers know, those of lost volumes among them, in order.
     #[serde(default)]
     pub identities: Vec<Identity>,

@@ -676,6 +676,8 @@ impl Pod {
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
             trouble: None,
+            ip: None,
+            unready_since: None,
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }

@@ -52,6 +52,8 @@ pub fn controller(cluster: &Cluster) -> ConfigMap {
         ("configStorePath", "/run/rocketmq/controller.properties".into()),
         ("enableElectUncleanMaster", "false".into()),
         ("notifyBrokerRoleChanged", "true".into()),
+        // How often it looks for masters that it has not heard of: the engine's 5 s would come on top of their time.
+        ("scanNotActiveBrokerInterval", "1000".into()),
     ]);
     keys.extend(metrics(cluster));
     let pods = &cluster.controllers.pods;
@@ -114,6 +116,12 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("storePathRootDir", format!("{DATA}/store")),
         ("storePathEpochFile", format!("{DATA}/store/epochFileCheckpoint")),
         ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
+        // A master that hangs or is cut off is replaced when the controllers have not heard of it for 5 s (it says something every second), not for the
+        // engine's 10 s and up to 5 more; a slave holds writes up until it has not caught up for 6 s, not for 15 s and up to 5 more. Shorter times
+        // would call a busy node dead: a needless switch costs a second, and never a message.
+        ("controllerHeartBeatTimeoutMills", "5000".into()),
+        ("haMaxTimeSlaveNotCatchup", "6000".into()),
+        ("checkSyncStateSetPeriod", "1000".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
         ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
