@@ -104,6 +104,10 @@ fn lacks(cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> 
     match &view.lacks {
         None => Some("nobody has looked at its offsets yet".into()),
         Some(Err(unknown)) => Some(unknown.message.clone()),
+        Some(Ok(lacks)) if !lacks.groups.is_empty() => {
+            let groups: Vec<&str> = lacks.groups.iter().map(String::as_str).take(5).collect();
+            Some(format!("it lacks consumer groups that read its topics elsewhere: {}", groups.join(", ")))
+        }
         Some(Ok(lacks)) if !lacks.offsets.is_empty() => Some("it lacks offsets of consumer groups".into()),
         Some(Ok(lacks)) => {
             lacks.replicas.first().map(|pod| format!("{pod} has not yet copied the offsets of consumer groups"))

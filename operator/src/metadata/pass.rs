@@ -24,6 +24,7 @@ use crate::metadata::apply::{
 };
 use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::drain::{self, Drains};
+use crate::metadata::inherit::inherit;
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, observe};
 use crate::metadata::plan::{Master, Observed, Plan, plan};
@@ -65,10 +66,10 @@ impl Work {
     }
 
     /// The cluster with groups that are to go and still take part: consumers read there, so they need their groups, and what is deleted is deleted there.
-    fn with_draining(&self, mut cluster: Cluster) -> Cluster {
-        let draining =
-            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase == GroupPhase::Draining);
-        while draining(broker_group(&cluster.name, cluster.brokers.groups)) {
+    fn with_surplus(&self, mut cluster: Cluster) -> Cluster {
+        let takes_part =
+            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase != GroupPhase::Removing);
+        while takes_part(broker_group(&cluster.name, cluster.brokers.groups)) {
             cluster.brokers.groups += 1;
         }
         cluster
@@ -141,7 +142,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
             return orphaned(ctx, work, Reason::ClusterNotFound, &message).await;
         }
     };
-    let cluster = work.with_draining(cluster);
+    let cluster = work.with_surplus(cluster);
     finalizers::<Topics>(ctx, &work.topics).await?;
     finalizers::<ConsumerGroups>(ctx, &work.groups).await?;
     let topics = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
@@ -238,7 +239,8 @@ async fn look(
     groups: &Parsed<'_, ConsumerGroups>,
     terminating: &BTreeSet<String>,
 ) -> (Observed, Plans) {
-    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &work.unopened(cluster)).await;
+    let unopened = work.unopened(cluster);
+    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &unopened).await;
     observed.terminating.clone_from(terminating);
     let now = ctx.now().0.as_second();
     {
@@ -253,10 +255,11 @@ async fn look(
         breaker::<Topics>(work, topics, &observed, &old.topics, now),
         breaker::<ConsumerGroups>(work, groups, &observed, &old.consumer_groups, now),
     );
-    let (topics, groups) = (plan(topics, &observed, &breakers.0), plan(groups, &observed, &breakers.1));
-    let mut plans = Plans { topics, groups, breakers };
+    let mut plans =
+        Plans { topics: plan(topics, &observed, &breakers.0), groups: plan(groups, &observed, &breakers.1), breakers };
     if cluster.mode == Mode::Apply {
         proxies_group(&observed, &mut plans.groups);
+        inherit(&unopened, groups, &observed, &mut plans.groups);
     }
     (observed, plans)
 }
