@@ -157,6 +157,10 @@ reasons! {
     Draining,
     /// Every master has it as declared, but a replica does not copy it: it would be lost if that replica became master.
     ReplicaStale,
+    /// The consumers of the group subscribe to something else than spec.subscriptions declares: see status.consumption.mismatches.
+    SubscriptionMismatch,
+    /// Not looked at yet: more objects came than are written at once, or no operator runs.
+    Waiting,
     /// A broker had lost a topic or group; it was put back.
     Restored,
     /// Somebody edited a topic or group on a broker; it was put right.

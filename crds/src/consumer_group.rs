@@ -30,6 +30,9 @@ use crate::topic::DeletionPolicy;
     printcolumn(name = "Cluster", type_ = "string", json_path = ".spec.clusterRef.name"),
     printcolumn(name = "Group", type_ = "string", json_path = ".status.groupName"),
     printcolumn(name = "Delivery", type_ = "string", json_path = ".spec.delivery"),
+    printcolumn(name = "Lag", type_ = "integer", json_path = ".status.consumption.lag"),
+    printcolumn(name = "Clients", type_ = "integer", json_path = ".status.consumption.clients"),
+    printcolumn(name = "DLQ", type_ = "integer", json_path = ".status.consumption.deadLetters"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
@@ -268,6 +271,70 @@ pub struct ConsumerGroupStatus {
     /// The last `resetOffset` that was begun or carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_offset: Option<ResetOffsetStatus>,
+    /// How far the group is, and who consumes. Looked at every 30 s in a group that is at work, less often in one of very many; not there before a
+    /// group has consumed anything or had a client.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumption: Option<Consumption>,
+}
+
+/// How far a consumer group is, and who consumes. Figures of one look; they change all the time.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumption {
+    /// Messages not yet acknowledged, over all topics: ready and in flight.
+    #[serde(default)]
+    pub lag: i64,
+    /// Messages consumed per second over the last minute, rounded up.
+    #[serde(default)]
+    pub tps: i64,
+    /// Messages in the group's dead-letter topic, `%DLQ%` and the group's name.
+    #[serde(default)]
+    pub dead_letters: i64,
+    /// Clients online. Not there while nobody could be asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clients: Option<i32>,
+    /// The clients by protocol, language and version.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_kinds: Vec<ClientKind>,
+    /// The topics, the one with the greatest lag first, at most 32; `%RETRY%` topics hold what is to be delivered again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<TopicLag>,
+    /// How the clients' subscriptions differ from spec.subscriptions, one a line.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mismatches: Vec<String>,
+}
+
+/// Clients of one kind.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientKind {
+    /// `gRPC` (5.x clients, by a proxy) or `Remoting` (4.x clients).
+    pub protocol: String,
+    /// E.g. `JAVA`, as the client says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub language: Option<String>,
+    /// E.g. `5.3.1`. Not there for gRPC: proxies do not tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// How many.
+    pub count: i32,
+}
+
+/// How far a group is in one topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TopicLag {
+    /// Name of the topic in the engine.
+    pub topic: String,
+    /// Messages that could be delivered now.
+    #[serde(default)]
+    pub ready: i64,
+    /// Messages that were delivered and not yet acknowledged.
+    #[serde(default)]
+    pub in_flight: i64,
+    /// Messages of the topic that wait for their time; the same for all its groups, and no part of the lag.
+    #[serde(default)]
+    pub delayed: i64,
 }
 
 /// What became of a `resetOffset`.

@@ -21,7 +21,7 @@ pub use policy::{ClusterRef, ReconcilePolicy};
 pub use status::BrokerClusterStatus;
 pub use topic::{Topic, TopicSpec};
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSON};
 use kube::CustomResourceExt;
 
 /// The API group of every kind.
@@ -37,5 +37,18 @@ pub const CONFIRM_DELETIONS_ANNOTATION: &str = "gantry.dev/confirm-deletions";
 /// The definitions of all kinds, in the order in which they are applied.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![BrokerCluster::crd(), Topic::crd(), ConsumerGroup::crd()]
+    vec![BrokerCluster::crd(), waiting(Topic::crd()), waiting(ConsumerGroup::crd())]
+}
+
+/// The same with a status from the first moment on: until an operator looks at an object, it says that it waits, and that costs no write.
+fn waiting(mut definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    let condition = serde_json::json!({
+        "type": ConditionType::Ready.as_str(), "status": "Unknown", "reason": Reason::Waiting.as_str(),
+        "message": "waits for its turn", "lastTransitionTime": "1970-01-01T00:00:00Z",
+    });
+    let schemas = definition.spec.versions.iter_mut().filter_map(|v| v.schema.as_mut()?.open_api_v3_schema.as_mut());
+    for status in schemas.filter_map(|s| s.properties.as_mut()?.get_mut("status")) {
+        status.default = Some(JSON(serde_json::json!({"conditions": [condition]})));
+    }
+    definition
 }

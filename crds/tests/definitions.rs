@@ -178,6 +178,11 @@ fn everything() -> Vec<Value> {
             {
                 let mut status = small("groupName");
                 status["resetOffset"] = json!({"value": "v", "timestamp": 1, "done": true, "topics": ["g/t"]});
+                status["consumption"] = json!({
+                    "lag": 1, "tps": 1, "deadLetters": 1, "clients": 1, "mismatches": ["m"],
+                    "clientKinds": [{"protocol": "gRPC", "language": "JAVA", "version": "5.0.0", "count": 1}],
+                    "topics": [{"topic": "t", "ready": 1, "inFlight": 1, "delayed": 1}],
+                });
                 status
             },
         ),

@@ -138,6 +138,27 @@ impl<'a> Audit<'a> {
         })
     }
 
+    /// The time that events are measured with, in ms.
+    #[must_use]
+    pub fn now(&self) -> i64 {
+        i64::try_from(unique()).unwrap_or(i64::MAX)
+    }
+
+    /// Longest time without an acknowledgement and without a reception since `from` (of [`Audit::now`]), in ms, of the flow that fared worst.
+    #[must_use]
+    pub fn gaps_since(&self, from: i64) -> (i64, i64) {
+        let (events, now) = (held(&self.events), self.now());
+        let worst = |suffix: &str, event: &str| {
+            let gaps = self.flows.iter().map(|f| {
+                let command = format!("{}-{suffix}", f.topic);
+                let times: Vec<i64> = of(&events, &command, event).filter_map(|e| e["wall_ms"].as_i64()).collect();
+                gap_since(&times, from, now)
+            });
+            gaps.max().unwrap_or(0)
+        };
+        (worst("out", "acked"), worst("in", "received"))
+    }
+
     /// Stops writing, waits until everything acknowledged was received or is late, and gives the account. What is late is looked for once more,
     /// by a group that reads the topic from its start.
     ///
@@ -246,6 +267,19 @@ fn longest_gap<'e>(events: impl Iterator<Item = &'e Value>) -> i64 {
     times.windows(2).map(|w| w[1] - w[0]).max().unwrap_or(0)
 }
 
+/// The longest time between two of these, of which the later one is after `from`; the time up to `now` counts too.
+fn gap_since(times: &[i64], from: i64, now: i64) -> i64 {
+    let mut last = None;
+    let mut longest = 0;
+    for time in times.iter().copied().chain([now]) {
+        if time > from {
+            longest = longest.max(time - last.unwrap_or(from));
+        }
+        last = Some(time);
+    }
+    longest
+}
+
 /// That nothing acknowledged was lost and no order was broken.
 ///
 /// # Errors
@@ -284,6 +318,14 @@ mod tests {
         let a = account(&flow("normal"), &events);
         assert_eq!((a.acked, a.lost.as_slice(), a.duplicates, a.failed.len(), a.write_gap), (2, &[2][..], 1, 1, 900));
         assert!(nothing_lost(&[a]).is_err());
+    }
+
+    #[test]
+    fn a_gap_counts_from_the_last_one_before_and_up_to_now() {
+        assert_eq!(gap_since(&[10, 20, 90, 100], 50, 120), 70);
+        assert_eq!(gap_since(&[10, 20, 30], 25, 300), 270);
+        assert_eq!(gap_since(&[10, 500, 510], 505, 520), 10);
+        assert_eq!(gap_since(&[], 5, 9), 4);
     }
 
     #[test]

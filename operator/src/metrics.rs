@@ -1,6 +1,10 @@
-//! Figures about the operator itself. Labels are kinds and reasons, closed sets, never names of objects.
+//! Figures about the operator itself. Labels are kinds and reasons, closed sets, never names of objects; but for those of consumer groups, which
+//! are bounded in number.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use crate::consumer_group::consumption::metrics::ConsumptionMetrics;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
 
 /// Figures about the operator itself.
 #[derive(Clone)]
@@ -18,6 +22,10 @@ pub struct Metrics {
     pub changes: IntCounterVec,
     /// `gantry_metadata_repairs_total{kind,reason}`: topics and consumer groups that a broker had lost or that were edited there, put right.
     pub repairs: IntCounterVec,
+    /// `gantry_metadata_waiting{kind}`: topics and consumer groups that wait for their turn.
+    pub waiting: IntGaugeVec,
+    /// `gantry_consumer_group_*`: how far consumer groups are.
+    pub consumption: ConsumptionMetrics,
     /// `gantry_leader`: 1 while this process leads.
     pub leader: IntGauge,
 }
@@ -57,6 +65,11 @@ impl Metrics {
                 ),
                 &["kind", "reason"],
             )?,
+            waiting: IntGaugeVec::new(
+                Opts::new("gantry_metadata_waiting", "Topics and consumer groups that wait for their turn, by kind."),
+                &["kind"],
+            )?,
+            consumption: ConsumptionMetrics::register(&registry)?,
             leader: IntGauge::new("gantry_leader", "1 while this process holds the leader lease.")?,
             registry,
         };
@@ -66,6 +79,7 @@ impl Metrics {
         m.registry.register(Box::new(m.steps.clone()))?;
         m.registry.register(Box::new(m.changes.clone()))?;
         m.registry.register(Box::new(m.repairs.clone()))?;
+        m.registry.register(Box::new(m.waiting.clone()))?;
         m.registry.register(Box::new(m.leader.clone()))?;
         Ok(m)
     }

@@ -62,6 +62,8 @@ request_codes! {
     GetMinOffset = 31 "GET_MIN_OFFSET" read,
     /// Up to where all consumer groups have read all topics of one broker.
     GetAllConsumerOffset = 43 "GET_ALL_CONSUMER_OFFSET" read,
+    /// How many messages of each topic wait for their time on one broker.
+    GetTimerMetrics = 61 "GET_TIMER_METRICS" read,
     /// Puts a key into a name server's key-value store.
     PutKvConfig = 100 "PUT_KV_CONFIG" write,
     /// Reads a key of a name server's key-value store.
@@ -98,6 +100,8 @@ request_codes! {
     UpdateAndCreateSubscriptiongroupList = 225 "UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST" write,
     /// The consumer groups of a topic.
     QueryTopicConsumeByWho = 300 "QUERY_TOPIC_CONSUME_BY_WHO" read,
+    /// How far all consumer groups are on one broker.
+    GetBrokerConsumeStats = 317 "GET_BROKER_CONSUME_STATS" read,
     /// Sets configuration keys of a running name server.
     UpdateNamesrvConfig = 318 "UPDATE_NAMESRV_CONFIG" write,
     /// The whole configuration of a name server.

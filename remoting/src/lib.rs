@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod code;
 pub mod command;
 pub mod consume;
+pub mod consumption;
 pub mod controller;
 pub mod fastjson;
 pub mod group;
@@ -24,6 +25,7 @@ pub mod route;
 pub mod sign;
 pub mod stats;
 pub mod topic;
+pub mod version;
 
 pub use code::{Code, ResponseCode};
 pub use command::{Command, DecodeError, EncodeError};

@@ -244,6 +244,21 @@ pub struct ConsumerConnections {
     /// `CLUSTERING` or `BROADCASTING`.
     #[serde(default)]
     pub message_model: Option<String>,
+    /// What they subscribe to, by topic: the last one's word.
+    #[serde(default)]
+    pub subscription_table: BTreeMap<String, Subscribed>,
+}
+
+/// A subscription of a group's consumers.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Subscribed {
+    /// `*`, tags joined by `||`, or a condition.
+    #[serde(default)]
+    pub sub_string: Option<String>,
+    /// `TAG` or `SQL92`; none is `TAG`.
+    #[serde(default)]
+    pub expression_type: Option<String>,
 }
 
 /// One client.

@@ -2,6 +2,7 @@
 
 mod chart;
 mod documents;
+mod failover;
 mod lifecycle;
 mod memory;
 mod messages;

@@ -1,5 +1,6 @@
 //! Kind `ConsumerGroup`: what is particular to consumer groups. What they share with topics is in `metadata`.
 
+pub mod consumption;
 pub mod reset;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,7 @@ use gantry_remoting::group::{
     SimpleSubscription,
 };
 
+use crate::consumer_group::consumption::figures::is_quiet;
 use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
 use crate::metadata::kind::{Abilities, Declared, Kind, Report};
@@ -130,7 +132,11 @@ impl Kind for ConsumerGroups {
     }
 
     fn status(report: Report, old: Option<&ConsumerGroupStatus>) -> ConsumerGroupStatus {
+        let former = old.and_then(|o| o.consumption.clone());
+        // A group that never did anything needs no write to say so.
+        let told = report.consumption.filter(|c| former.is_some() || !is_quiet(c));
         ConsumerGroupStatus {
+            consumption: told.or(former),
             observed_generation: report.generation,
             conditions: report.conditions,
             group_name: Some(report.engine_name),

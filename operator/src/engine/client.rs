@@ -9,6 +9,7 @@ use futures::future::BoxFuture;
 use gantry_remoting::broker::GetBrokerConfig;
 use gantry_remoting::cluster::GetNameServerConfig;
 use gantry_remoting::consume::GetRequestModes;
+use gantry_remoting::consumption::{GetBrokerConsumeStats, GetTimerMetrics};
 use gantry_remoting::controller::GetControllerConfig;
 use gantry_remoting::group::GetAllGroups;
 use gantry_remoting::stats::{
@@ -22,8 +23,8 @@ use super::breaker::Breaker;
 use super::connection::{Connect, Connection, Lost, PlainTcp};
 use super::pool::{NoConnection, Pool};
 use super::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
-    EngineMetrics, EngineWrite, WriteOutcome,
+    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
+    EngineFacts, EngineMetrics, EngineWrite, WriteOutcome,
 };
 
 /// How long to wait and how much to ask at once.
@@ -270,6 +271,26 @@ impl Engine for RemotingEngine {
         topic: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         async move { self.ask(cluster, broker, &GetTopicConsumers { topic: topic.to_owned() }).await }.boxed()
+    }
+
+    fn consumption<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerConsumption, EngineError>> {
+        async move {
+            let groups = self.ask(cluster, broker, &GetBrokerConsumeStats);
+            let delayed = async {
+                match self.ask(cluster, broker, &GetTimerMetrics).await {
+                    // Its word for a broker without a timer wheel: nothing waits there.
+                    Err(error) if error.refusal() == Some(ResponseCode::SystemError) => Ok(BTreeMap::new()),
+                    answer => answer,
+                }
+            };
+            let (groups, delayed) = futures::try_join!(groups, delayed)?;
+            Ok(BrokerConsumption { groups, delayed })
+        }
+        .boxed()
     }
 
     fn consume_stats<'a>(

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_remoting::broker::EpochEntry;
+use gantry_remoting::consumption::GroupConsumption;
 use gantry_remoting::group::GroupConfig;
 use gantry_remoting::topic::TopicConfig;
 use serde::{Deserialize, Serialize};
@@ -193,6 +194,15 @@ pub struct BrokerMetadata {
     pub topics: BTreeMap<String, TopicConfig>,
     /// Consumer groups.
     pub groups: BTreeMap<String, GroupConfig>,
+}
+
+/// How far the consumer groups are on one master.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct BrokerConsumption {
+    /// Groups that ever consumed something there, by name.
+    pub groups: BTreeMap<String, GroupConsumption>,
+    /// Messages that wait for their time, by topic.
+    pub delayed: BTreeMap<String, i64>,
 }
 
 impl EngineFacts {

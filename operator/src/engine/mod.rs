@@ -32,8 +32,8 @@ pub use client::{Limits, RemotingEngine};
 pub use connection::{Connect, Stream};
 pub use error::EngineError;
 pub use facts::{
-    BrokerFacts, BrokerMetadata, BrokerRuntime, ControllerFacts, ControllerLeader, EngineFacts, Fact, GroupFacts,
-    Registered, ReplicaFacts, Replication,
+    BrokerConsumption, BrokerFacts, BrokerMetadata, BrokerRuntime, ControllerFacts, ControllerLeader, EngineFacts,
+    Fact, GroupFacts, Registered, ReplicaFacts, Replication,
 };
 pub use metrics::EngineMetrics;
 pub use write::{ConfigTarget, EngineWrite, WriteOutcome};
@@ -69,6 +69,13 @@ pub trait Engine: Send + Sync {
         broker: &'a str,
         topic: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>>;
+
+    /// How far all consumer groups are on one master, and what waits for its time there: two calls, whatever their number.
+    fn consumption<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerConsumption, EngineError>>;
 
     /// How far a consumer group is on one broker, with its retry topics. Ask the masters that have the topics.
     fn consume_stats<'a>(

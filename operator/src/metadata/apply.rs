@@ -1,9 +1,12 @@
 //! Writes what the plan says: to the engine in batches, finalizers and statuses to the API server. It makes no choices.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::{BoxFuture, join_all};
-use futures::{FutureExt, StreamExt, stream};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use gantry_crds::BrokerCluster;
 use gantry_crds::status::Deletions;
 use gantry_crds::topic::DeletionPolicy;
@@ -11,15 +14,17 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde_json::json;
+use tokio::time::Instant;
 
 use crate::apply::publish;
 use crate::broker_cluster::parse::Cluster;
 use crate::context::Context;
 use crate::engine::{ClusterId, Engine, EngineError, EngineWrite};
 use crate::error::Error;
-use crate::metadata::kind::{Declared, Kind};
+use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::Parsed;
-use crate::metadata::pass::{Objects, Work};
+use crate::metadata::order::MOST;
+use crate::metadata::pass::Work;
 use crate::metadata::plan::{Master, Observed, Plan, State, Verdict};
 use crate::metadata::status::status;
 
@@ -29,8 +34,10 @@ pub const FINALIZER: &str = "rocketmq.gantry.dev/engine";
 const DELETIONS_MANAGER: &str = "gantry-deletions";
 /// Field manager of `status.metadataOn` of a BrokerCluster.
 const METADATA_MANAGER: &str = "gantry-metadata";
-/// Statuses written at the same time.
-const STATUS_WRITES: usize = 16;
+/// Writes to the API server under way at the same time.
+const WRITES: usize = 32;
+/// How long one pass writes to the API server for one kind: an edit that comes meanwhile waits for it.
+const TURN: Duration = Duration::from_secs(3);
 
 /// What was not done, by engine name.
 pub type Failed = BTreeMap<String, EngineError>;
@@ -70,29 +77,38 @@ pub async fn write<K: Kind>(engine: &dyn Engine, cluster: &Cluster, observed: &O
     failed
 }
 
-/// Objects whose deletion changes the engine get the finalizer before anything is made of them; others lose it.
-pub async fn finalizers<K: Kind>(ctx: &Context, objects: &Objects<K>) -> Result<(), Error> {
-    let writes: Vec<BoxFuture<'_, Result<(), Error>>> = objects
-        .iter()
-        .filter_map(|object| {
-            let declared = K::parse(object);
-            let wanted = declared.deletion != DeletionPolicy::Retain;
-            let differs = !declared.deleting() && wanted != declared.has_finalizer;
-            differs.then(|| async move { set_finalizer::<K>(ctx, &declared, object, wanted).await }.boxed())
-        })
-        .collect();
-    all(writes).await
+/// Objects whose deletion changes the engine get the finalizer before anything is made of them; others lose it. Returns those that have it not yet.
+pub async fn finalizers<K: Kind>(ctx: &Context, objects: &Parsed<'_, K>) -> Result<BTreeSet<Key>, Error> {
+    let wanted = |d: &Declared| d.deletion != DeletionPolicy::Retain;
+    let differ: Vec<&(Declared, &K::Object)> =
+        objects.iter().filter(|(d, _)| !d.deleting() && wanted(d) != d.has_finalizer).collect();
+    let put = Mutex::new(BTreeSet::new());
+    let writes = differ.iter().map(|(declared, object)| {
+        let put = &put;
+        async move {
+            let wrote = set_finalizer::<K>(ctx, declared, object, wanted(declared)).await?;
+            if wrote {
+                put.lock().unwrap_or_else(PoisonError::into_inner).insert(declared.key.clone());
+            }
+            Ok(wrote)
+        }
+        .boxed()
+    });
+    some(writes).await?;
+    let put = put.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let lack = differ.iter().filter(|(d, _)| wanted(d) && !put.contains(&d.key));
+    Ok(lack.map(|(d, _)| d.key.clone()).collect())
 }
 
-/// Puts Gantry's finalizer on an object, or takes it off.
+/// Puts Gantry's finalizer on an object, or takes it off. `false`: nothing was written.
 pub async fn set_finalizer<K: Kind>(
     ctx: &Context,
     declared: &Declared,
     object: &K::Object,
     wanted: bool,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if declared.has_finalizer == wanted {
-        return Ok(());
+        return Ok(false);
     }
     ctx.leadership.check()?;
     let mut list: Vec<&str> = object.finalizers().iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
@@ -105,26 +121,27 @@ pub async fn set_finalizer<K: Kind>(
     let api: Api<K::Object> = Api::namespaced(ctx.client.clone(), namespace);
     match api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await {
         // It changed or went meanwhile: the next pass sees it as it is.
-        Err(kube::Error::Api(s)) if s.is_conflict() || s.is_not_found() => Ok(()),
-        result => result.map(|_| ()).map_err(Error::kubernetes(format!("write the finalizer of {}/{name}", K::NAME))),
+        Err(kube::Error::Api(s)) if s.is_conflict() || s.is_not_found() => Ok(false),
+        result => result.map(|_| true).map_err(Error::kubernetes(format!("write the finalizer of {}/{name}", K::NAME))),
     }
 }
 
-/// Publishes the status of every object that has a verdict; objects that may go lose the finalizer.
+/// Publishes the status of objects that have a verdict, in their order; objects that may go lose the finalizer. Returns how many were reached.
 pub async fn report<K: Kind>(
     ctx: &Context,
     objects: &Parsed<'_, K>,
     plan: &Plan<K>,
     failed: &Failed,
-) -> Result<(), Error> {
-    let writes: Vec<BoxFuture<'_, Result<(), Error>>> = objects
-        .iter()
-        .filter_map(|(declared, object)| {
-            let verdict = plan.verdicts.get(&declared.key)?;
-            Some(report_one::<K>(ctx, declared, object, verdict, failed.get(&verdict.engine_name)).boxed())
-        })
-        .collect();
-    all(writes).await
+) -> Result<usize, Error> {
+    let writes = objects.iter().map(|(declared, object)| {
+        async move {
+            let verdict = plan.verdicts.get(&declared.key).filter(|_| !plan.postponed.contains(&declared.key));
+            let Some(verdict) = verdict else { return Ok(false) };
+            report_one::<K>(ctx, declared, object, verdict, failed.get(&verdict.engine_name)).await
+        }
+        .boxed()
+    });
+    some(writes).await
 }
 
 async fn report_one<K: Kind>(
@@ -133,7 +150,7 @@ async fn report_one<K: Kind>(
     object: &K::Object,
     verdict: &Verdict,
     failure: Option<&EngineError>,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     if let State::Released { kept } = &verdict.state {
         if let Some(why) = kept {
             let (namespace, name) = &declared.key;
@@ -143,7 +160,7 @@ async fn report_one<K: Kind>(
     }
     let old = K::old_status(object);
     let new = status::<K>(declared, verdict, failure, old, &ctx.now());
-    publish(ctx, object, old, &new).await.map(|_| ())
+    publish(ctx, object, old, &new).await
 }
 
 /// Writes down what is deleted and held, under a field manager of its own.
@@ -207,7 +224,24 @@ pub async fn terminating(ctx: &Context, namespaces: BTreeSet<String>) -> BTreeSe
     found
 }
 
-/// A few at a time. All are tried; the first that failed is the error.
-pub async fn all(writes: Vec<BoxFuture<'_, Result<(), Error>>>) -> Result<(), Error> {
-    stream::iter(writes).buffer_unordered(STATUS_WRITES).collect::<Vec<_>>().await.into_iter().collect()
+/// Writes, a few at a time and in this order, until [`MOST`] objects were written or [`TURN`] is over. Each says whether it wrote anything. Returns how many
+/// were reached; the first that failed is the error, and keeps no other from being tried.
+pub async fn some<'a>(writes: impl Iterator<Item = BoxFuture<'a, Result<bool, Error>>> + Send) -> Result<usize, Error> {
+    let until = Instant::now() + TURN;
+    let mut writes = writes.fuse();
+    let mut under_way = FuturesUnordered::new();
+    let (mut reached, mut wrote, mut failed) = (0, 0, None);
+    loop {
+        while under_way.len() < WRITES && wrote + under_way.len() < MOST && Instant::now() < until {
+            let Some(write) = writes.next() else { break };
+            under_way.push(write);
+            reached += 1;
+        }
+        match under_way.next().await {
+            Some(Ok(true)) => wrote += 1,
+            Some(Ok(false)) => {}
+            Some(Err(error)) => failed = failed.or(Some(error)),
+            None => return failed.map_or(Ok(reached), Err),
+        }
+    }
 }

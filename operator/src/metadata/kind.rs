@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use gantry_crds::condition::{Condition, ConditionType};
+use gantry_crds::consumer_group::Consumption;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 use k8s_openapi::NamespaceResourceScope;
@@ -156,4 +157,6 @@ pub struct Report {
     pub broker_groups: Vec<String>,
     /// Differences, where they may not be removed.
     pub differences: Vec<String>,
+    /// How far a consumer group is, where it was looked at.
+    pub consumption: Option<Consumption>,
 }

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod inherit;
 pub mod kind;
 pub mod observe;
+pub mod order;
 pub mod pass;
 pub mod plan;
 pub mod repairs;
@@ -15,7 +16,8 @@ pub mod resets;
 pub mod status;
 pub mod tenancy;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,9 +52,10 @@ struct Stores {
 /// Keeps topics and consumer groups of all clusters as declared, in these namespaces (`None` is all) together: a topic may live in another one than
 /// its cluster. Never returns.
 pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
-    let (clusters, cluster_events) = watch(&ctx, &namespaces, key);
-    let (topics, topic_events) = watch(&ctx, &namespaces, |t: &Topic| Topics::parse(t).cluster);
-    let (groups, group_events) = watch(&ctx, &namespaces, |g: &ConsumerGroup| ConsumerGroups::parse(g).cluster);
+    let (clusters, cluster_events) = watch(&ctx, &namespaces, key, version);
+    let (topics, topic_events) = watch(&ctx, &namespaces, |t: &Topic| Topics::parse(t).cluster, declaration);
+    let (groups, group_events) =
+        watch(&ctx, &namespaces, |g: &ConsumerGroup| ConsumerGroups::parse(g).cluster, declaration);
     let stores = Stores { clusters, topics, groups };
     let mut events = select_all([cluster_events, topic_events, group_events]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
@@ -79,7 +82,10 @@ pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
                             let at = Instant::now() + after;
                             due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);
                         }
-                        None => drop(memories.remove(&cluster)),
+                        None => {
+                            memories.remove(&cluster);
+                            ctx.metrics.consumption.forget(&cluster);
+                        }
                     }
                 }
                 Err(error) => tracing::error!(%error, "a pass over topics and groups ended abnormally"),
@@ -154,6 +160,7 @@ fn watch<K>(
     ctx: &Context,
     namespaces: &[Option<String>],
     cluster: fn(&K) -> Key,
+    news: fn(&K) -> u64,
 ) -> (Vec<Store<K>>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
@@ -164,11 +171,17 @@ where
         + Sync
         + 'static,
 {
-    let (stores, events): (Vec<_>, Vec<_>) = namespaces.iter().map(|n| watch_one(ctx, n.as_deref(), cluster)).unzip();
+    let (stores, events): (Vec<_>, Vec<_>) =
+        namespaces.iter().map(|n| watch_one(ctx, n.as_deref(), cluster, news)).unzip();
     (stores, select_all(events).boxed())
 }
 
-fn watch_one<K>(ctx: &Context, namespace: Option<&str>, cluster: fn(&K) -> Key) -> (Store<K>, BoxStream<'static, Key>)
+fn watch_one<K>(
+    ctx: &Context,
+    namespace: Option<&str>,
+    cluster: fn(&K) -> Key,
+    news: fn(&K) -> u64,
+) -> (Store<K>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
         + Clone
@@ -183,21 +196,63 @@ where
         None => Api::all(ctx.client.clone()),
     };
     let (store, writer) = reflector::store();
-    let events = watcher(api, watcher::Config::default())
-        .default_backoff()
-        // Half of an object's size, and nobody reads it.
-        .modify(|o| o.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
-        .filter_map(move |event| {
+    let mut seen = HashMap::new();
+    let events = watcher(api, watcher::Config::default()).default_backoff().modify(slim).reflect(writer).filter_map(
+        move |event| {
             let key = match event {
-                Ok(object) => Some(cluster(&object)),
+                Ok(event) => concerned(event, &mut seen, cluster, news),
                 Err(error) => {
                     tracing::warn!(%error, "a watch failed and is started again");
                     None
                 }
             };
             async move { key }
-        });
+        },
+    );
     (store, events.boxed())
+}
+
+/// What nobody reads is more than half of an object.
+fn slim<K: Resource>(object: &mut K) {
+    object.managed_fields_mut().clear();
+    object.labels_mut().clear();
+    object.annotations_mut().retain(|name, _| name.starts_with("gantry.dev/"));
+}
+
+/// The cluster that an event concerns, unless there is nothing new in it, as after each of our own writes.
+fn concerned<K: Resource<DynamicType = ()>>(
+    event: watcher::Event<K>,
+    seen: &mut HashMap<u64, u64>,
+    cluster: fn(&K) -> Key,
+    news: fn(&K) -> u64,
+) -> Option<Key> {
+    let id = |o: &K| hash(&o.meta().uid);
+    match event {
+        watcher::Event::Apply(o) | watcher::Event::InitApply(o) => {
+            let new = news(&o);
+            (seen.insert(id(&o), new) != Some(new)).then(|| cluster(&o))
+        }
+        watcher::Event::Delete(o) => {
+            seen.remove(&id(&o));
+            Some(cluster(&o))
+        }
+        watcher::Event::Init | watcher::Event::InitDone => None,
+    }
+}
+
+/// What of a topic or consumer group is for us to act upon: people's part of it, not our own.
+fn declaration<K: Resource>(object: &K) -> u64 {
+    let meta = object.meta();
+    hash(&(&meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()))
+}
+
+/// Everything of a cluster: its status tells when brokers come up.
+fn version(cluster: &BrokerCluster) -> u64 {
+    hash(&cluster.metadata.resource_version)
+}
+
+fn hash(what: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
 }

@@ -115,13 +115,7 @@ async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, 
     let mut clients = BTreeSet::new();
     let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
     let brokers = holders.map(|m| m.address.clone());
-    // Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that any one will do.
-    let proxy = cluster.endpoints.first().map(|e| {
-        let service = names::endpoint_service(&cluster.name, &e.name);
-        let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
-        format!("{host}:{}", names::PROXY_REMOTING_PORT)
-    });
-    for address in brokers.chain(proxy) {
+    for address in brokers.chain(proxy(cluster)) {
         match engine.consumers(&id, &address, group).await {
             Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
             // The engine's word for a group without consumers.
@@ -130,4 +124,13 @@ async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, 
         }
     }
     (!clients.is_empty()).then(|| format!("{} consumers are connected", clients.len()))
+}
+
+/// Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that any one will do.
+#[must_use]
+pub fn proxy(cluster: &Cluster) -> Option<String> {
+    let endpoint = cluster.endpoints.first()?;
+    let service = names::endpoint_service(&cluster.name, &endpoint.name);
+    let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
+    Some(format!("{host}:{}", names::PROXY_REMOTING_PORT))
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use gantry_crds::condition::Reason;
 use gantry_crds::names::broker_group;
 use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
@@ -15,19 +16,22 @@ use kube::runtime::events::EventType;
 
 use crate::apply::{publish, tell};
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
+use crate::consumer_group::consumption::{Looks, look as look_at_consumption};
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
 use crate::engine::ClusterId;
 use crate::error::Error;
 use crate::metadata::apply::{
-    FINALIZER, Failed, finalizers, publish_deletions, publish_metadata_on, report, set_finalizer, terminating, write,
+    FINALIZER, Failed, finalizers, publish_deletions, publish_metadata_on, report, set_finalizer, some, terminating,
+    write,
 };
 use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::drain::{self, Drains};
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, observe};
-use crate::metadata::plan::{Master, Observed, Plan, plan};
+use crate::metadata::order::order;
+use crate::metadata::plan::{Master, Observed, Plan, State, plan};
 use crate::metadata::repairs::announce;
 use crate::metadata::replicas::Lags;
 use crate::metadata::resets::resets;
@@ -35,6 +39,8 @@ use crate::metadata::status::without_cluster;
 use crate::metadata::tenancy::{Demand, refusals};
 use crate::topic::Topics;
 
+/// Time until the next pass where objects wait for it. What was just written has been seen by then.
+const NEXT_TURN: Duration = Duration::from_millis(100);
 /// Time until the next look while something is under way.
 const RECHECK: Duration = Duration::from_secs(2);
 /// Longest time between two looks at a cluster: what was edited or lost is put right within 30 s, writing included.
@@ -65,6 +71,11 @@ impl Work {
         memory.or_else(status).unwrap_or_default()
     }
 
+    /// Broker groups that were last known to hold all that is declared for them.
+    fn complete(&self) -> Vec<String> {
+        self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| s.metadata_on.clone()).collect()
+    }
+
     /// The cluster with groups that are to go and still take part: consumers read there, so they need their groups, and what is deleted is deleted there.
     fn with_surplus(&self, mut cluster: Cluster) -> Cluster {
         let takes_part =
@@ -87,6 +98,16 @@ impl Work {
         self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| &s.groups)
     }
 
+    /// Tells how many objects wait for another pass: topics and consumer groups.
+    fn waiting(&self, ctx: &Context, now: [usize; 2]) {
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = now.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
+        for ((kind, old), new) in [Topics::NAME, ConsumerGroups::NAME].into_iter().zip(memory.waiting).zip(now) {
+            ctx.metrics.waiting.with_label_values(&[kind]).add(new - old);
+        }
+        memory.waiting = now;
+    }
+
     /// Deletions until then are meant, in seconds of the epoch.
     fn confirmed(&self) -> Option<i64> {
         confirmed_until(self.cluster.as_ref()?.annotations().get(CONFIRM_DELETIONS_ANNOTATION))
@@ -100,6 +121,10 @@ pub struct Memory {
     pub lags: Lags,
     /// Queues that are to go.
     pub drains: Drains,
+    /// How far consumer groups are.
+    pub looks: Looks,
+    /// Objects that wait for another pass: topics and consumer groups.
+    pub waiting: [i64; 2],
     /// What was written down last about deletions: the status that was watched may be older.
     pub deletions: Option<Deletions>,
 }
@@ -143,15 +168,18 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         }
     };
     let cluster = work.with_surplus(cluster);
-    finalizers::<Topics>(ctx, &work.topics).await?;
-    finalizers::<ConsumerGroups>(ctx, &work.groups).await?;
-    let topics = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
-    let groups = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
+    let (topics, topics_left) = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
+    let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
+    let lack = (finalizers::<Topics>(ctx, &topics).await?, finalizers::<ConsumerGroups>(ctx, &groups).await?);
 
+    let unopened = work.unopened(&cluster);
     let going = going(&topics).chain(self::going(&groups)).collect();
     let terminating = terminating(ctx, going).await;
-    let (observed, mut plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+    let (mut observed, mut plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+    plans.topics.take_turn(&topics, &lack.0);
+    plans.groups.take_turn(&groups, &lack.1);
     if cluster.mode == Mode::Apply {
+        undeclared(&unopened, &groups, &observed, &mut plans.groups);
         plans.record_deletions(ctx, work).await?;
     }
     let mut failed = (Failed::new(), Failed::new());
@@ -162,18 +190,47 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         failed.1 = write(&*ctx.engine, &cluster, &observed, &plans.groups).await;
         announce::<Topics>(ctx, work, &work.topics, &plans.topics.repairs, &failed.0).await;
         announce::<ConsumerGroups>(ctx, work, &work.groups, &plans.groups.repairs, &failed.1).await;
+        let written = (plans.topics.names(), plans.groups.names());
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
-        plans = look(ctx, work, &cluster, &topics, &groups, &terminating).await.1;
+        drop((observed, plans));
+        (observed, plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+        undeclared(&unopened, &groups, &observed, &mut plans.groups);
+        plans.topics.limit(&written.0);
+        plans.groups.limit(&written.1);
+        plans.topics.postponed.extend(lack.0);
+        plans.groups.postponed.extend(lack.1);
     }
-    publish_metadata_on(ctx, work, &plans.complete(&observed, &failed)).await?;
-    report::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
-    report::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
+    consumption(ctx, work, &cluster, &groups, &observed, &mut plans.groups).await;
+    let topics_left = topics_left + report_all::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
+    let groups_left = groups_left + report_all::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
+    work.waiting(ctx, [topics_left, groups_left]);
+    let mut complete = plans.complete(&observed, &failed);
+    if topics_left + groups_left > 0 {
+        // While objects wait, what is planned is not all that is declared: no group becomes complete, and a new one that was called so is it no more.
+        complete = work.complete().into_iter().filter(|g| !unopened.contains(g) || complete.contains(g)).collect();
+    }
+    publish_metadata_on(ctx, work, &complete).await?;
     let resetting = match cluster.mode {
         Mode::Apply => resets(ctx, &cluster, &groups, &observed, &plans.groups).await?,
         Mode::Plan | Mode::Observe | Mode::Paused => false,
     };
+    if topics_left + groups_left > 0 {
+        return Ok(NEXT_TURN);
+    }
     let settled = plans.is_empty() && !resetting && observed.groups.values().all(Result::is_ok);
     Ok(again(ctx, work, settled))
+}
+
+/// Publishes what is said of objects of one kind. Returns how many wait for another pass.
+async fn report_all<K: Kind>(
+    ctx: &Context,
+    objects: &Parsed<'_, K>,
+    plan: &Plan<K>,
+    failed: &Failed,
+) -> Result<usize, Error> {
+    let reached = report::<K>(ctx, objects, plan, failed).await?;
+    let (done, rest) = objects.split_at(reached);
+    Ok(rest.len() + done.iter().filter(|(d, _)| plan.postponed.contains(&d.key)).count())
 }
 
 /// What is to be done for both kinds.
@@ -239,8 +296,7 @@ async fn look(
     groups: &Parsed<'_, ConsumerGroups>,
     terminating: &BTreeSet<String>,
 ) -> (Observed, Plans) {
-    let unopened = work.unopened(cluster);
-    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &unopened).await;
+    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &work.unopened(cluster)).await;
     observed.terminating.clone_from(terminating);
     let now = ctx.now().0.as_second();
     {
@@ -255,13 +311,25 @@ async fn look(
         breaker::<Topics>(work, topics, &observed, &old.topics, now),
         breaker::<ConsumerGroups>(work, groups, &observed, &old.consumer_groups, now),
     );
-    let mut plans =
-        Plans { topics: plan(topics, &observed, &breakers.0), groups: plan(groups, &observed, &breakers.1), breakers };
-    if cluster.mode == Mode::Apply {
-        proxies_group(&observed, &mut plans.groups);
-        inherit(&unopened, groups, &observed, &mut plans.groups);
+    let (topics, groups) = (plan(topics, &observed, &breakers.0), plan(groups, &observed, &breakers.1));
+    (observed, Plans { topics, groups, breakers })
+}
+
+/// How far consumer groups are, into what is said of them. What this look did not reach is said as before.
+async fn consumption(
+    ctx: &Context,
+    work: &Work,
+    cluster: &Cluster,
+    groups: &Parsed<'_, ConsumerGroups>,
+    observed: &Observed,
+    plan: &mut Plan<ConsumerGroups>,
+) {
+    let mut looks = std::mem::take(&mut work.memory.lock().unwrap_or_else(PoisonError::into_inner).looks);
+    look_at_consumption(ctx, &work.key, cluster, groups, observed, &mut looks).await;
+    for verdict in plan.verdicts.values_mut().filter(|v| !matches!(v.state, State::Conflict { .. })) {
+        verdict.consumption = looks.figures(&verdict.engine_name).cloned();
     }
-    (observed, plans)
+    work.memory.lock().unwrap_or_else(PoisonError::into_inner).looks = looks;
 }
 
 /// What keeps queues that are to go.
@@ -321,27 +389,43 @@ fn again(ctx: &Context, work: &Work, settled: bool) -> Duration {
     lag.map_or(longest, |s| longest.min(Duration::from_secs(s)))
 }
 
-/// Objects that the cluster takes; the others are told why not, and are let go without a word to the engine.
+/// Objects that the cluster takes, in the order in which they are worked off; the others are told why not, and are let go without a word to the engine.
+/// And how many of those were not reached.
 async fn admit<'a, K: Kind>(
     ctx: &Context,
     work: &Work,
     mode: Mode,
     objects: &'a Objects<K>,
-) -> Result<Parsed<'a, K>, Error> {
-    let all: Parsed<'a, K> = objects.iter().map(|o| (within(mode, K::parse(o)), &**o)).collect();
+) -> Result<(Parsed<'a, K>, usize), Error> {
+    let mut all: Parsed<'a, K> = objects.iter().map(|o| (within(mode, K::parse(o)), &**o)).collect();
+    order::<K>(&mut all);
     let tenants = work.cluster.as_ref().map(|c| c.spec.tenants.as_slice()).unwrap_or_default();
     let demands: Vec<(&Declared, Demand)> = all.iter().map(|(d, o)| (d, K::demand(o))).collect();
     let refused = refusals(&work.key, tenants, &demands);
-    for (declared, object) in &all {
-        let Some((reason, message)) = refused.get(&declared.key) else { continue };
-        if declared.deleting() {
-            set_finalizer::<K>(ctx, declared, object, false).await?;
-        } else {
-            let new = without_cluster::<K>(declared, *reason, message, K::old_status(object), &ctx.now());
-            publish(ctx, *object, K::old_status(object), &new).await?;
-        }
+    drop(demands);
+    let writes = all.iter().filter_map(|(declared, object)| {
+        let (reason, message) = refused.get(&declared.key)?;
+        Some(let_go::<K>(ctx, declared, object, declared.deleting(), *reason, message).boxed())
+    });
+    let left = refused.len() - some(writes).await?;
+    all.retain(|(d, _)| !refused.contains_key(&d.key));
+    Ok((all, left))
+}
+
+/// Lets an object go that the engine has nothing to do with, or tells it why.
+async fn let_go<K: Kind>(
+    ctx: &Context,
+    declared: &Declared,
+    object: &K::Object,
+    goes: bool,
+    reason: Reason,
+    message: &str,
+) -> Result<bool, Error> {
+    if goes {
+        return set_finalizer::<K>(ctx, declared, object, false).await;
     }
-    Ok(all.into_iter().filter(|(d, _)| !refused.contains_key(&d.key)).collect())
+    let new = without_cluster::<K>(declared, reason, message, K::old_status(object), &ctx.now());
+    publish(ctx, object, K::old_status(object), &new).await
 }
 
 /// No object goes further than its cluster.
@@ -357,24 +441,35 @@ fn within(mode: Mode, declared: Declared) -> Declared {
 
 /// Without a cluster there is nothing to delete: objects that go may go.
 async fn orphaned(ctx: &Context, work: &Work, reason: Reason, message: &str) -> Result<Duration, Error> {
-    orphans::<Topics>(ctx, &work.topics, reason, message).await?;
-    orphans::<ConsumerGroups>(ctx, &work.groups, reason, message).await?;
-    Ok(ctx.settings.resync())
+    let left = [
+        orphans::<Topics>(ctx, &work.topics, reason, message).await?,
+        orphans::<ConsumerGroups>(ctx, &work.groups, reason, message).await?,
+    ];
+    work.waiting(ctx, left);
+    Ok(if left == [0, 0] { ctx.settings.resync() } else { NEXT_TURN })
 }
 
-async fn orphans<K: Kind>(ctx: &Context, objects: &Objects<K>, reason: Reason, message: &str) -> Result<(), Error> {
-    for object in objects {
-        let declared = K::parse(object);
-        // A cluster that can't be understood is no reason to keep what the engine keeps anyway.
-        let goes = reason == Reason::ClusterNotFound || declared.deletion == DeletionPolicy::Retain;
-        if declared.deleting() && goes {
-            set_finalizer::<K>(ctx, &declared, object, false).await?;
-        } else {
-            let new = without_cluster::<K>(&declared, reason, message, K::old_status(object), &ctx.now());
-            publish(ctx, &**object, K::old_status(object), &new).await?;
-        }
-    }
-    Ok(())
+async fn orphans<K: Kind>(ctx: &Context, objects: &Objects<K>, reason: Reason, message: &str) -> Result<usize, Error> {
+    let mut all: Parsed<'_, K> = objects.iter().map(|o| (K::parse(o), &**o)).collect();
+    order::<K>(&mut all);
+    // A cluster that can't be understood is no reason to keep what the engine keeps anyway.
+    let may_go = |d: &Declared| reason == Reason::ClusterNotFound || d.deletion == DeletionPolicy::Retain;
+    let writes = all.iter().map(|(declared, object)| {
+        let goes = declared.deleting() && may_go(declared);
+        let_go::<K>(ctx, declared, object, goes, reason, message).boxed()
+    });
+    Ok(all.len() - some(writes).await?)
+}
+
+/// Groups that belong on masters although nobody declared them.
+fn undeclared(
+    unopened: &BTreeSet<String>,
+    declared: &Parsed<'_, ConsumerGroups>,
+    observed: &Observed,
+    plan: &mut Plan<ConsumerGroups>,
+) {
+    proxies_group(observed, plan);
+    inherit(unopened, declared, observed, plan);
 }
 
 /// The proxies' own group belongs to every master: without it they can't tell each other of their clients.

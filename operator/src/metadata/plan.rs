@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::condition::Reason;
+use gantry_crds::consumer_group::Consumption;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::topic::DeletionPolicy;
 
@@ -11,6 +12,7 @@ use crate::engine::BrokerMetadata;
 use crate::metadata::deletion::{Breaker, Pending};
 use crate::metadata::drain::Place;
 use crate::metadata::kind::{Abilities, Declared, Key, Kind};
+use crate::metadata::order::MOST;
 use crate::metadata::repairs::Repair;
 use crate::metadata::replicas::Lags;
 
@@ -62,13 +64,48 @@ pub struct Plan<K: Kind> {
     pub repairs: Vec<Repair>,
     /// What is said of each object.
     pub verdicts: BTreeMap<Key, Verdict>,
+    /// Objects whose turn comes with a later pass: nothing is done for them, and nothing said.
+    pub postponed: BTreeSet<Key>,
 }
 
 impl<K: Kind> Plan<K> {
+    /// Names of what is to be written.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let upserts = self.upserts.values().flatten().map(|c| K::name_of(c).to_owned());
+        upserts.chain(self.deletes.iter().cloned()).collect()
+    }
+
+    /// Leaves out what is not among `names`.
+    pub fn limit(&mut self, names: &BTreeSet<String>) {
+        let left: BTreeSet<String> = self.names().difference(names).cloned().collect();
+        if left.is_empty() {
+            return;
+        }
+        for changes in self.upserts.values_mut() {
+            changes.retain(|c| !left.contains(K::name_of(c)));
+        }
+        self.upserts.retain(|_, changes| !changes.is_empty());
+        self.deletes.retain(|name| !left.contains(name));
+        self.repairs.retain(|r| !left.contains(&r.name));
+        let postponed = self.verdicts.iter().filter(|(_, v)| left.contains(&v.engine_name)).map(|(key, _)| key.clone());
+        self.postponed.extend(postponed);
+    }
+
+    /// Leaves out all but the first [`MOST`] in this order, and those that `lack` their finalizer.
+    pub fn take_turn(&mut self, objects: &[(Declared, &K::Object)], lack: &BTreeSet<Key>) {
+        let wanted = self.names();
+        let next = objects.iter().map(|(d, _)| d).filter(|d| !lack.contains(&d.key) && wanted.contains(&d.engine_name));
+        let names = next.map(|d| d.engine_name.clone()).take(MOST).collect();
+        self.limit(&names);
+        self.postponed.extend(lack.iter().cloned());
+    }
+
     /// Objects whose topics or groups are about to be deleted, and when that was asked for, in seconds of the epoch.
     #[must_use]
     pub fn deleting(&self) -> Vec<Pending> {
-        let going = self.verdicts.iter().filter(|(_, v)| v.state == State::Deleting);
+        let now = |key: &Key| !self.postponed.contains(key);
+        let going = self.verdicts.iter().filter(|(key, v)| v.state == State::Deleting && now(key));
         going.filter_map(|(key, v)| Some((key.clone(), v.deleted?))).collect()
     }
 
@@ -94,6 +131,8 @@ pub struct Verdict {
     pub differences: Vec<String>,
     /// What is still in queues that are to go, by broker group.
     pub draining: Vec<String>,
+    /// How far a consumer group is, where it was looked at.
+    pub consumption: Option<Consumption>,
 }
 
 /// How an object stands.
@@ -155,8 +194,13 @@ pub enum State {
 /// What is to be done for `objects` of one kind where `observed` was seen.
 #[must_use]
 pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, breaker: &Breaker) -> Plan<K> {
-    let mut plan =
-        Plan { upserts: BTreeMap::new(), deletes: Vec::new(), repairs: Vec::new(), verdicts: BTreeMap::new() };
+    let mut plan = Plan {
+        upserts: BTreeMap::new(),
+        deletes: Vec::new(),
+        repairs: Vec::new(),
+        verdicts: BTreeMap::new(),
+        postponed: BTreeSet::new(),
+    };
     let mut by_name: BTreeMap<&str, Vec<&(Declared, &K::Object)>> = BTreeMap::new();
     for object in objects {
         by_name.entry(&object.0.engine_name).or_default().push(object);
@@ -186,6 +230,7 @@ fn verdict(declared: &Declared, state: State) -> Verdict {
         held_by: Vec::new(),
         differences: Vec::new(),
         draining: Vec::new(),
+        consumption: None,
     }
 }
 

@@ -29,6 +29,7 @@ pub fn status<K: Kind>(
             State::Drifted | State::ReplicaStale => verdict.differences.clone(),
             _ => Vec::new(),
         },
+        consumption: verdict.consumption.clone(),
     };
     K::status(report, old)
 }
@@ -50,6 +51,7 @@ pub fn without_cluster<K: Kind>(
         engine_name: declared.engine_name.clone(),
         broker_groups: Vec::new(),
         differences: Vec::new(),
+        consumption: None,
     };
     K::status(report, old)
 }
@@ -66,9 +68,12 @@ fn conditions(
     let working =
         matches!(reason, Reason::Applying | Reason::ClusterNotReady | Reason::DeletionPending | Reason::Draining);
     // A topic that a replica lacks serves, until that replica becomes master.
-    let degraded = (ready != Truth::True && !working && reason != Reason::Paused) || reason == Reason::ReplicaStale;
+    let limps = matches!(reason, Reason::ReplicaStale | Reason::SubscriptionMismatch);
+    let degraded = (ready != Truth::True && !working && reason != Reason::Paused) || limps;
+    // That of an object that was never looked at is no transition.
+    let old: Vec<Condition> = old.iter().filter(|c| c.reason != Reason::Waiting.as_str()).cloned().collect();
     keep_transition_times(
-        old,
+        &old,
         vec![
             is(ConditionType::Ready, ready),
             is(ConditionType::Progressing, working.into()),
@@ -82,7 +87,17 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
         return (Truth::False, Reason::from_name(error.reason()), error.to_string());
     }
     let name = &verdict.engine_name;
+    let mismatches = verdict.consumption.as_ref().map(|c| c.mismatches.as_slice()).unwrap_or_default();
     match &verdict.state {
+        State::InSync if !mismatches.is_empty() => (
+            Truth::True,
+            Reason::SubscriptionMismatch,
+            format!(
+                "{name} is on {} as declared, but its clients subscribe otherwise: {}",
+                verdict.held_by.join(", "),
+                mismatches.join("; ")
+            ),
+        ),
         State::InSync => {
             (Truth::True, Reason::InSync, format!("{name} is on {} as declared", verdict.held_by.join(", ")))
         }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::cases::{self, By, Case};
-use crate::server::{Answer, admin, collection, documents, namespace, path, send};
+use crate::server::{Answer, admin, collection, documents, manifest, namespace, path, put, send};
 
 #[tokio::test]
 async fn definitions_are_taken_without_a_warning_and_brought_up_to_date() {
@@ -85,5 +85,18 @@ async fn all_examples_are_taken_without_a_warning() {
             let all = format!("{}?dryRun=All&fieldValidation=Strict", collection(&object, &home));
             send(&client, "POST", &all, &object).await.taken().unwrap_or_else(|e| panic!("{file}: {e}"));
         }
+    }
+}
+
+#[tokio::test]
+async fn new_topics_and_consumer_groups_say_that_they_wait_before_anybody_writes() {
+    let client = admin().await;
+    let home = namespace(&client, "waiting", json!({})).await;
+    for kind in ["Topic", "ConsumerGroup"] {
+        let object = manifest(kind, "new", json!({"clusterRef": {"name": "shop"}}));
+        put(&client, &home, &object).await;
+        let live = send(&client, "GET", &path(&object, &home), &Value::Null).await.body;
+        let ready = &live["status"]["conditions"][0];
+        assert_eq!((&ready["status"], &ready["reason"]), (&json!("Unknown"), &json!("Waiting")), "{live}");
     }
 }

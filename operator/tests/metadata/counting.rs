@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::engine::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
-    EngineWrite, WriteOutcome,
+    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
+    EngineFacts, EngineWrite, WriteOutcome,
 };
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
@@ -59,6 +59,10 @@ impl Engine for Counting {
 
     fn topic_consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, topic: &'a str) -> Answer<'a, Vec<String>> {
         self.count("topic_consumers").topic_consumers(id, broker, topic)
+    }
+
+    fn consumption<'a>(&'a self, id: &'a ClusterId, broker: &'a str) -> Answer<'a, BrokerConsumption> {
+        self.count("consumption").consumption(id, broker)
     }
 
     fn consume_stats<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumeStats> {

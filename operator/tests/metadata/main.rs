@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod api;
+mod bursts;
+mod consumption;
 mod counting;
 mod deletions;
 mod groups;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use gantry_remoting::broker::EpochEntry;
+use gantry_remoting::consumption::GroupConsumption;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, MessageQueue, TopicOffset, TopicStats};
 
 use super::super::{
-    BrokerFacts, BrokerMetadata, BrokerRuntime, ClusterAddresses, ConsumerOffsets, ControllerFacts, ControllerLeader,
-    EngineError, EngineFacts, Fact, GroupFacts, Registered, ReplicaFacts, Replication,
+    BrokerConsumption, BrokerFacts, BrokerMetadata, BrokerRuntime, ClusterAddresses, ConsumerOffsets, ControllerFacts,
+    ControllerLeader, EngineError, EngineFacts, Fact, GroupFacts, Registered, ReplicaFacts, Replication,
 };
 use super::world::{Broker, Group, Life, Process, World};
 
@@ -158,6 +159,25 @@ impl World {
         self.broker(address, "QUERY_TOPIC_CONSUME_BY_WHO")?;
         let reads = |stats: &ConsumeStats| stats.offset_table.iter().any(|(queue, _)| queue.topic == topic);
         Ok(self.consume_stats.iter().filter(|(_, stats)| reads(stats)).map(|(group, _)| group.clone()).collect())
+    }
+
+    pub(super) fn consumption(&self, address: &str) -> Result<BrokerConsumption, EngineError> {
+        let broker = self.broker(address, "GET_BROKER_CONSUME_STATS")?;
+        let here = |queue: &MessageQueue| queue.broker_name == broker.group;
+        let mut groups = BTreeMap::new();
+        for (name, stats) in &self.consume_stats {
+            let mut group = GroupConsumption { tps: stats.consume_tps, ..GroupConsumption::default() };
+            for (queue, offset) in stats.offset_table.iter().filter(|(queue, _)| here(queue)) {
+                *group.lag.entry(queue.topic.clone()).or_default() +=
+                    (offset.broker_offset - offset.consumer_offset).max(0);
+            }
+            if !group.lag.is_empty() {
+                groups.insert(name.clone(), group);
+            }
+        }
+        let waits = |topic: &String| broker.disk.metadata.topics.contains_key(topic);
+        let delayed = self.delayed.iter().filter(|(t, _)| waits(t)).map(|(t, n)| (t.clone(), *n)).collect();
+        Ok(BrokerConsumption { groups, delayed })
     }
 
     pub(super) fn consume_stats(&self, broker: &str, group: &str) -> Result<ConsumeStats, EngineError> {

@@ -23,8 +23,8 @@ pub use consumers::Reader;
 pub use world::{Group, World};
 
 use super::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError, EngineFacts,
-    EngineWrite, WriteOutcome,
+    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
+    EngineFacts, EngineWrite, WriteOutcome,
 };
 
 /// An [`Engine`] over a [`World`] that the test shares and moves on.
@@ -71,6 +71,14 @@ impl Engine for FakeEngine {
         topic: &'a str,
     ) -> BoxFuture<'a, Result<Vec<String>, EngineError>> {
         async move { self.world(|world| world.topic_consumers(broker, topic)) }.boxed()
+    }
+
+    fn consumption<'a>(
+        &'a self,
+        _: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerConsumption, EngineError>> {
+        async move { self.world(|world| world.consumption(broker)) }.boxed()
     }
 
     fn consume_stats<'a>(

@@ -150,6 +150,8 @@ pub struct World {
     pub consume_stats: BTreeMap<String, ConsumeStats>,
     /// Who reads a topic to which producers send while there is traffic.
     pub reader: Option<Reader>,
+    /// Messages that wait for their time, by topic, as the test says.
+    pub delayed: BTreeMap<String, i64>,
     /// Every change that was asked for, also those that were refused.
     pub journal: Vec<EngineWrite>,
     /// What the controllers know. Kept by their disks, lost when all of them are.

@@ -1,0 +1,167 @@
+//! Episodes of something going wrong under an audit: what was done, how long clients stood still, when all was whole again.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::audit::{Audit, Flow};
+use crate::faults::{Fault, Target};
+use crate::kubectl::Namespace;
+use crate::wait::{Answer, until};
+
+/// Name of the cluster and of its namespace.
+pub const CLUSTER: &str = "ha";
+const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
+const REMOTING: (&str, &str) = ("remoting", "ha-proxy-default.ha.svc.cluster.local:8080");
+
+/// The smallest cluster that stands any one failure. A test machine is slow, not broken: its brokers wait longer before they call themselves busy.
+const MANIFEST: &str = r#"
+apiVersion: rocketmq.gantry.dev/v1alpha1
+kind: BrokerCluster
+metadata: {name: ha}
+spec:
+  nameServers: {replicas: 2}
+  controllers: {replicas: 3}
+  brokers:
+    replicas: 3
+    storage: {size: 1Gi, reclaimPolicy: Delete}
+    config: {waitTimeMillsInSendQueue: "5000"}
+  proxies: {replicas: 2}
+"#;
+
+/// Every type of message, over both protocols.
+pub const FLOWS: [Flow; 5] = [
+    flow("ha-normal", GRPC, "normal"),
+    flow("ha-fifo", GRPC, "fifo"),
+    flow("ha-delay", GRPC, "delay"),
+    flow("ha-classic", REMOTING, "normal"),
+    flow("ha-transaction", GRPC, "transaction"),
+];
+
+const fn flow(topic: &'static str, (protocol, endpoint): (&'static str, &'static str), type_: &'static str) -> Flow {
+    Flow { topic, protocol, endpoint, type_, rate: 10 }
+}
+
+/// The cluster, as declared, in a namespace of its own; made where it is not there yet. With topics and groups for `flows`.
+///
+/// # Errors
+/// Where it does not become ready.
+pub fn ground(flows: &[Flow], limit: Duration) -> Result<Namespace> {
+    let namespace = Namespace::create(CLUSTER)?;
+    namespace.apply(MANIFEST)?;
+    for Flow { topic, type_, .. } in flows {
+        let kind = match *type_ {
+            "fifo" => "FIFO",
+            "delay" => "Delay",
+            "transaction" => "Transaction",
+            _ => "Normal",
+        };
+        let delivery = if kind == "FIFO" { "Ordered" } else { "Concurrent" };
+        let object = |kind: &str, name: &str, spec: &str| {
+            format!("{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{clusterRef: {{name: {CLUSTER}}}{spec}}}}}
+---
+")
+        };
+        namespace.apply(&format!(
+            "{}{}{}",
+            object("Topic", topic, &format!(", type: {kind}, queues: 4")),
+            object("ConsumerGroup", &format!("{topic}-readers"), &format!(", delivery: {delivery}")),
+            object("ConsumerGroup", &format!("{topic}-again"), ""),
+        ))?;
+    }
+    namespace.wait_for_condition(&format!("brokercluster/{CLUSTER}"), "Degraded", "False", limit)?;
+    for Flow { topic, .. } in flows {
+        for what in [
+            format!("topics.rocketmq.gantry.dev/{topic}"),
+            format!("consumergroups.rocketmq.gantry.dev/{topic}-readers"),
+        ] {
+            namespace.wait_for_condition(&what, "Ready", "True", limit)?;
+        }
+    }
+    Ok(namespace)
+}
+
+/// How long a cluster may take to be as declared again: a replica that copies its whole log onto a busy node.
+const WHOLE: Duration = Duration::from_secs(600);
+/// For how long it must be whole to be called so.
+const STAYS: Duration = Duration::from_secs(10);
+/// How long clients may take to go on once all is whole.
+const FLOWING: Duration = Duration::from_secs(120);
+
+/// What was seen of one fault.
+#[derive(Clone, Debug)]
+pub struct Episode {
+    /// What went wrong.
+    pub fault: Fault,
+    /// To whom.
+    pub what: String,
+    /// Longest time without an acknowledged send over all flows, in ms, from just before the fault until all was whole.
+    pub write_gap: i64,
+    /// The same of receptions.
+    pub read_gap: i64,
+    /// Seconds until everything that is declared served again.
+    pub whole_after: f64,
+}
+
+impl fmt::Display for Episode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { fault, what, write_gap, read_gap, whole_after } = self;
+        let seconds = |ms: i64| Duration::from_millis(ms.unsigned_abs()).as_secs_f64();
+        write!(
+            f,
+            "{:<28} without a write {:>5.1} s, without a read {:>5.1} s, whole after {whole_after:>5.1} s  ({what})",
+            fault.name(),
+            seconds(*write_gap),
+            seconds(*read_gap)
+        )
+    }
+}
+
+impl Episode {
+    /// As a line of a record.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let Self { fault, what, write_gap, read_gap, whole_after } = self;
+        json!({"fault": fault.name(), "what": what, "writeGapMs": write_gap, "readGapMs": read_gap, "wholeAfter": whole_after})
+    }
+
+    /// Does one fault to a cluster that is whole, undoes it after its time, and waits until all is whole and every flow flows.
+    ///
+    /// # Errors
+    /// Where the cluster does not become whole, or clients don't go on.
+    pub fn run(audit: &Audit<'_>, target: Target<'_>, fault: Fault, nth: usize) -> Result<Self> {
+        let from = audit.now();
+        let begun = Instant::now();
+        let injected = fault.inject(target, nth)?;
+        let what = injected.what.clone();
+        std::thread::sleep(fault.lasts());
+        injected.heal();
+        // What has just been done may not be seen yet: whole is what stays so.
+        let mut since = None;
+        let whole_after = until(&format!("{} is whole after: {what}", target.cluster), WHOLE, || {
+            let object = target.namespace.get(&format!("brokercluster/{}", target.cluster))?;
+            since = if is_whole(&object) { since.or_else(|| Some(begun.elapsed())) } else { None };
+            let stays = since.filter(|s| begun.elapsed() - *s > STAYS);
+            let conditions = object["status"]["conditions"].to_string();
+            Ok(Answer::when(stays.is_some(), stays.unwrap_or_default(), || conditions))
+        })?;
+        let whole_after = whole_after.as_secs_f64();
+        audit.until_received(FLOWING)?;
+        let (write_gap, read_gap) = audit.gaps_since(from);
+        Ok(Self { fault, what, write_gap, read_gap, whole_after })
+    }
+}
+
+/// Everything that is declared serves, by the status of this very generation.
+fn is_whole(object: &Value) -> bool {
+    let status = &object["status"];
+    let is = |type_: &str, wanted: &str| {
+        status["conditions"].as_array().into_iter().flatten().any(|c| c["type"] == type_ && c["status"] == wanted)
+    };
+    status["observedGeneration"] == object["metadata"]["generation"]
+        && is("Ready", "True")
+        && is("Degraded", "False")
+        && is("Progressing", "False")
+}
