@@ -7,6 +7,7 @@
 //! - `written`: the cluster's own children were then written, and no pod restarted yet.
 //! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
 //!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
+//! - `claims`: claims of volumes instead of those that are there; `now`: the time, in seconds of the epoch.
 //! - `old`: the status that the object had.
 //!
 //! `show: resources` adds the children themselves to the plan.
@@ -98,6 +99,7 @@ goldens! {
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
     a_group_that_is_declared_away_is_closed_first,
+    a_group_behind_one_that_was_deleted_goes_too,
     fewer_replicas_go_one_at_a_time,
     fewer_copies_that_count_come_before_fewer_replicas,
     more_copies_count_only_when_they_are_in_sync,

@@ -263,8 +263,14 @@ fn progressing(
     if counts.all() {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
     }
-    unknown(cluster, observed, counts)
-        .unwrap_or_else(|| (Truth::True, Reason::Creating, "waiting for pods to serve".into()))
+    if let Some(unknown) = unknown(cluster, observed, counts) {
+        return unknown;
+    }
+    if let Some(replica) = groups.iter().flat_map(|g| &g.replicas).find(|r| r.state == ReplicaState::CatchingUp) {
+        let mebibytes = replica.behind_bytes.unwrap_or(0) >> 20;
+        return (Truth::True, Reason::CatchingUp, format!("{} catches up, {mebibytes} MiB behind", replica.pod));
+    }
+    (Truth::True, Reason::Creating, "waiting for pods to serve".into())
 }
 
 /// What is being done to volumes, where something is: asked for, or asked for and not there yet.

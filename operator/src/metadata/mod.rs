@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod deletion;
 pub mod drain;
+pub mod inherit;
 pub mod kind;
 pub mod observe;
 pub mod order;

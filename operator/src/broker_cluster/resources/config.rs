@@ -303,3 +303,30 @@ fn config_map(cluster: &Cluster, pods: &Pods, prefix: String, file: &str, text: 
         ..ConfigMap::default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gantry_crds::status::GroupPhase;
+
+    use super::*;
+
+    #[test]
+    fn a_group_on_its_way_starts_closed_whatever_the_user_says() {
+        let object = serde_json::json!({
+            "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster",
+            "metadata": {"name": "shop", "namespace": "ns", "uid": "u"},
+            "spec": {"brokers": {"config": {"brokerPermission": "2"}}},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        let mut cluster = crate::broker_cluster::parse::parse(&object, &crate::config::Settings::default()).unwrap();
+        let of = |cluster: &Cluster| {
+            let keys = live_keys(cluster, "shop-broker-0");
+            (keys[keys::PERMISSION].clone(), keys[keys::FENCE].clone())
+        };
+        assert_eq!(of(&cluster), ("2".into(), "0".into()));
+        cluster.brokers.extent.phases.insert("shop-broker-0".into(), GroupPhase::Opening);
+        assert_eq!(of(&cluster), ("4".into(), "0".into()));
+        cluster.brokers.extent.fenced.insert("shop-broker-0".into());
+        assert_eq!(of(&cluster), ("4".into(), keys::NEVER.into()));
+    }
+}
