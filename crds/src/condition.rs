@@ -93,6 +93,8 @@ reasons! {
     NotEnoughInSync,
     /// Fewer replicas are in sync than declared.
     ReplicasNotInSync,
+    /// A broker's volume is nearly full: RocketMQ will soon delete messages before their time, then refuse new ones.
+    DiskPressure,
     /// No proxy is ready: clients can't connect.
     ProxiesNotReady,
     /// Fewer proxies are ready than declared.

@@ -74,6 +74,7 @@ goldens! {
     a_production_cluster_has_three_copies_of_each_message,
     everything_that_can_be_set_arrives_where_it_belongs,
     a_settled_cluster_needs_nothing,
+    a_volume_that_fills_up_is_told_before_messages_are_refused,
     a_replica_to_which_its_master_does_not_send_is_restarted,
     a_replica_to_which_its_master_sends_is_left_to_catch_up,
     a_replica_gets_a_minute_to_find_its_master,

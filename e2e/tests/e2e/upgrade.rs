@@ -45,9 +45,9 @@ fn newest(namespace: &Namespace, component: &str) -> Result<String> {
 
 #[test]
 fn an_upgrade_and_a_downgrade_lose_nothing_and_keep_the_order_of_roles() -> Result<()> {
-    let namespace = ground(&FLOWS, START)?;
+    let namespace = ground(&FLOWS[..4], START)?;
     let clients = Clients::start(&namespace)?;
-    let audit = Audit::start(&clients, &FLOWS)?;
+    let audit = Audit::start(&clients, &FLOWS[..4])?;
     for version in ["5.4.0", "5.5.0"] {
         let from = audit.now();
         to_version(&namespace, version)?;

@@ -286,6 +286,10 @@ fn growing(plan: &Plan, observed: &Observed) -> Option<String> {
     })
 }
 
+/// How full a volume may be without a word, in percent: RocketMQ deletes messages before their time from 85 % on and refuses new ones at 90 %
+/// (`diskSpaceCleanForciblyRatio`, `diskSpaceWarningLevelRatio`).
+const DISK_PRESSURE: u8 = 80;
+
 fn degraded(
     cluster: &Cluster,
     observed: &Observed,
@@ -313,6 +317,14 @@ fn degraded(
     }
     if let Some(unknown) = unknown(cluster, observed, counts) {
         return unknown;
+    }
+    if let Some((pod, percent)) =
+        observed.engine.disks.iter().filter(|(_, p)| **p >= DISK_PRESSURE).max_by_key(|(_, p)| **p)
+    {
+        let message = format!(
+            "the volume of {pod} is {percent} % full: from 85 % on RocketMQ deletes the oldest messages before their time, at 90 % it refuses new ones; write a larger brokers.storage.size or a smaller fileReservedTime"
+        );
+        return (Truth::True, Reason::DiskPressure, message);
     }
     if let Some(stuck) = stuck(groups) {
         return (Truth::True, Reason::ConsumerStuck, stuck);

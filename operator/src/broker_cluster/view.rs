@@ -227,6 +227,9 @@ pub struct EngineView {
     /// Per broker pod: the keys that it takes while it runs, as it has them.
     #[serde(default)]
     pub configs: BTreeMap<String, ConfigView>,
+    /// Per broker pod that said so: how full its volume is, in whole percent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disks: BTreeMap<String, u8>,
 }
 
 /// What a broker runs with.
@@ -351,6 +354,7 @@ impl Default for EngineView {
             groups: BTreeMap::new(),
             routes: BTreeMap::new(),
             configs: BTreeMap::new(),
+            disks: BTreeMap::new(),
         }
     }
 }
