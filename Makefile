@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench e2e generate
+.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench bench-topics e2e generate
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -59,5 +59,7 @@ chart: ## the chart renders what it should
 	@hack/chart
 bench: ## figures side by side, into docs/benchmarks.md
 	@hack/bench
+bench-topics: ## topics by the thousand, into docs/benchmarks-topics.md
+	@hack/bench-topics
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
