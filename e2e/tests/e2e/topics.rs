@@ -14,21 +14,21 @@ const SOON: Duration = Duration::from_secs(60);
 
 impl Shop {
     /// mqadmin in a broker's pod, as somebody who works around Gantry would use it. The tool ends well also where it failed.
-    fn admin(&self, command: &str) -> Result<String> {
+    pub fn admin(&self, command: &str) -> Result<String> {
         let mut words = vec!["exec", "shop-broker-0-0", "--", "rocketmq", "admin"];
         words.extend(command.split_whitespace());
         self.namespace.kubectl(&words)
     }
 
     /// Write queues of a topic on the master, as routes have them; `None`: there is no such topic.
-    fn queues(&self, topic: &str) -> Result<Option<u64>> {
+    pub fn queues(&self, topic: &str) -> Result<Option<u64>> {
         let said = self.admin(&format!("topicRoute -t {topic}")).unwrap_or_default();
         let Some(line) = said.lines().find(|l| l.contains("writeQueueNums")) else { return Ok(None) };
         let number = line.rsplit(':').next().context("a line without a colon")?;
         Ok(Some(number.trim().trim_end_matches(',').parse()?))
     }
 
-    fn is_ready(&self, what: &str, reason: &str) -> Result<()> {
+    pub fn is_ready(&self, what: &str, reason: &str) -> Result<()> {
         until(&format!("{what} is {reason}"), SOON, || {
             let object = self.namespace.get(what)?;
             let ready = object["status"]["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
