@@ -16,6 +16,7 @@ use crate::broker_cluster::scale::{self, Gone};
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 use crate::broker_cluster::{given_up, identities, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
+use crate::engine::same_value;
 use crate::{labels, quantity};
 
 /// What is to be done now.
@@ -354,7 +355,7 @@ fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
         let wanted = config::live_keys(cluster, &group);
         for pod in cluster.pods_of(&group) {
             let differs = |(key, value): &(&String, &String)| {
-                observed.engine.live_key(&pod, key).is_some_and(|has| has != value.as_str())
+                observed.engine.live_key(&pod, key).is_some_and(|has| !same_value(has, value))
             };
             let keys: BTreeMap<_, _> = wanted.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
             let stays = observed.pods.iter().any(|p| p.name == pod && !p.terminating);
