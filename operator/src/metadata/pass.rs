@@ -29,7 +29,7 @@ use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::drain::{self, Drains};
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::observe::{Parsed, observe};
+use crate::metadata::observe::{Parsed, again as observe_again, observe};
 use crate::metadata::order::order;
 use crate::metadata::plan::{Master, Observed, Plan, State, plan};
 use crate::metadata::repairs::announce;
@@ -174,8 +174,9 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
 
     let unopened = work.unopened(&cluster);
     let going = going(&topics).chain(self::going(&groups)).collect();
-    let terminating = terminating(ctx, going).await;
-    let (mut observed, mut plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+    let mut observed = observe(&*ctx.engine, &cluster, &topics, &groups, &unopened).await;
+    observed.terminating = terminating(ctx, going).await;
+    let mut plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
     plans.topics.take_turn(&topics, &lack.0);
     plans.groups.take_turn(&groups, &lack.1);
     if cluster.mode == Mode::Apply {
@@ -191,9 +192,11 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         announce::<Topics>(ctx, work, &work.topics, &plans.topics.repairs, &failed.0).await;
         announce::<ConsumerGroups>(ctx, work, &work.groups, &plans.groups.repairs, &failed.1).await;
         let written = (plans.topics.names(), plans.groups.names());
+        let masters = plans.masters(&observed);
+        drop(plans);
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
-        drop((observed, plans));
-        (observed, plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+        observed = observe_again(&*ctx.engine, &cluster, observed, &masters).await;
+        plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
         undeclared(&unopened, &groups, &observed, &mut plans.groups);
         plans.topics.limit(&written.0);
         plans.groups.limit(&written.1);
@@ -257,6 +260,14 @@ impl Plans {
         known.map(|(group, _)| group.clone()).collect()
     }
 
+    /// Masters that are written to.
+    fn masters(&self, observed: &Observed) -> BTreeSet<String> {
+        if self.topics.deletes.is_empty() && self.groups.deletes.is_empty() {
+            return self.topics.upserts.keys().chain(self.groups.upserts.keys()).cloned().collect();
+        }
+        observed.groups.values().flatten().map(|m| m.address.clone()).collect()
+    }
+
     /// Writes down what is about to be deleted and what is held, before anything is deleted.
     async fn record_deletions(&self, ctx: &Context, work: &Work) -> Result<(), Error> {
         let Some(cluster) = &work.cluster else { return Ok(()) };
@@ -287,32 +298,29 @@ impl Plans {
     }
 }
 
-/// Observes, remembers and plans.
+/// Remembers what was observed, adds what follows from it, and plans.
 async fn look(
     ctx: &Context,
     work: &Work,
     cluster: &Cluster,
     topics: &Parsed<'_, Topics>,
     groups: &Parsed<'_, ConsumerGroups>,
-    terminating: &BTreeSet<String>,
-) -> (Observed, Plans) {
-    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &work.unopened(cluster)).await;
-    observed.terminating.clone_from(terminating);
+    observed: &mut Observed,
+) -> Plans {
     let now = ctx.now().0.as_second();
     {
         let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let lags = std::mem::take(&mut memory.lags);
-        memory.lags = lags.seen::<Topics>(topics, &observed, now).seen::<ConsumerGroups>(groups, &observed, now);
+        memory.lags = lags.seen::<Topics>(topics, observed, now).seen::<ConsumerGroups>(groups, observed, now);
         observed.lags = memory.lags.clone();
     }
-    drain(ctx, work, cluster, topics, &mut observed, now).await;
+    drain(ctx, work, cluster, topics, observed, now).await;
     let old = work.deletions();
     let breakers = (
-        breaker::<Topics>(work, topics, &observed, &old.topics, now),
-        breaker::<ConsumerGroups>(work, groups, &observed, &old.consumer_groups, now),
+        breaker::<Topics>(work, topics, observed, &old.topics, now),
+        breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
     );
-    let (topics, groups) = (plan(topics, &observed, &breakers.0), plan(groups, &observed, &breakers.1));
-    (observed, Plans { topics, groups, breakers })
+    Plans { topics: plan(topics, observed, &breakers.0), groups: plan(groups, observed, &breakers.1), breakers }
 }
 
 /// How far consumer groups are, into what is said of them. What this look did not reach is said as before.
