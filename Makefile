@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench chaos e2e generate
+.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench chaos e2e e2e-faults generate bench-topics
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -61,5 +61,9 @@ bench: ## figures side by side, into docs/benchmarks.md
 	@hack/bench
 chaos: ## N=100 random faults by SEED=1 under an audit of every message, into docs/reliability.md
 	@hack/chaos
+bench-topics: ## topics by the thousand, into docs/benchmarks-topics.md
+	@hack/bench-topics
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
+e2e-faults: ## every single failure, scaling and upgrades under an audit of every message: about an hour
+	@hack/e2e --nocapture failover:: scale:: upgrade::

@@ -93,6 +93,8 @@ reasons! {
     NotEnoughInSync,
     /// Fewer replicas are in sync than declared.
     ReplicasNotInSync,
+    /// A broker's volume is nearly full: RocketMQ will soon delete messages before their time, then refuse new ones.
+    DiskPressure,
     /// No proxy is ready: clients can't connect.
     ProxiesNotReady,
     /// Fewer proxies are ready than declared.
@@ -191,7 +193,7 @@ reasons! {
     Updated,
     /// Deleted.
     Deleted,
-    /// A pod was restarted to take up a change.
+    /// A pod was restarted, to take up a change or because its master did not send to it.
     Restarted,
     /// A planned change of master was made.
     MasterMoved,

@@ -268,8 +268,9 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
             let note = format!("made {to} master of {group}, so that {from} can be restarted");
             events.push((Reason::MasterMoved, format!("Elect {to}"), note));
         }
-        Some(Step::Restart { pod, .. }) => {
-            events.push((Reason::Restarted, format!("Restart {pod}"), format!("restarted {pod} to take up a change")));
+        Some(Step::Restart { pod, cause, .. }) => {
+            let note = format!("restarted {pod} {}", cause.as_str());
+            events.push((Reason::Restarted, format!("Restart {pod}"), note));
         }
         Some(Step::GiveUp { pod, .. }) => {
             let note =

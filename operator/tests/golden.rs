@@ -8,6 +8,7 @@
 //! - `written`: the cluster's own children were then written, and no pod restarted yet.
 //! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
 //!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
+//! - `claims`: claims of volumes instead of those that are there; `now`: the time, in seconds of the epoch.
 //! - `old`: the status that the object had.
 //!
 //! `show: resources` adds the children themselves to the plan.
@@ -88,6 +89,10 @@ goldens! {
     a_production_cluster_has_three_copies_of_each_message,
     everything_that_can_be_set_arrives_where_it_belongs,
     a_settled_cluster_needs_nothing,
+    a_volume_that_fills_up_is_told_before_messages_are_refused,
+    a_replica_to_which_its_master_does_not_send_is_restarted,
+    a_replica_to_which_its_master_sends_is_left_to_catch_up,
+    a_replica_gets_a_minute_to_find_its_master,
     a_changed_broker_key_touches_brokers_only,
     a_key_that_brokers_take_while_they_run_restarts_none,
     a_key_that_was_set_by_hand_is_set_back,
@@ -110,6 +115,7 @@ goldens! {
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
     a_group_that_is_declared_away_is_closed_first,
+    a_group_behind_one_that_was_deleted_goes_too,
     fewer_replicas_go_one_at_a_time,
     fewer_copies_that_count_come_before_fewer_replicas,
     more_copies_count_only_when_they_are_in_sync,

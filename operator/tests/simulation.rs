@@ -272,6 +272,23 @@ fn failure(seed: u64) -> Option<Failure> {
 }
 
 #[test]
+fn a_group_takes_messages_all_the_while_that_it_gets_more_copies() {
+    let spec = |replicas: u8| json!({"brokers": {"replicas": replicas}, "controllers": {"replicas": 3}, "nameServers": {"replicas": 2}});
+    let (mut world, mut object) = world_of(spec(1));
+    settle(&mut world, &mut object, 300).unwrap();
+    object.spec = support::object("shop", spec(3)).spec;
+    object.metadata.generation = Some(2);
+    for tick in 0..120 {
+        world.tick();
+        pass(&mut world, &mut object, None);
+        assert!(world.engine.world(|w| w.is_writable("shop-broker-0")), "after {tick} s");
+    }
+    assert_eq!(condition(&object.status.unwrap(), "Ready"), "True AsDeclared");
+    let live = world.api.get(ChildKind::ConfigMap, "shop-broker-0-live").unwrap()["data"]["live.conf"].to_string();
+    assert!(live.contains("minInSyncReplicas=2"), "{live}");
+}
+
+#[test]
 fn a_child_that_is_deleted_or_edited_by_hand_is_put_right_by_the_next_pass() {
     let (mut world, mut object) = world_of(three_copies());
     settle(&mut world, &mut object, 300).unwrap();

@@ -7,7 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use gantry::apply::{apply, publish};
-use gantry::broker_cluster::plan::{Plan, Step, plan};
+use gantry::broker_cluster::plan::{Cause, Plan, Step, plan};
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, ChildRef, Write};
 use gantry::context::Context;
@@ -48,7 +48,12 @@ fn creates_set() -> Plan {
 }
 
 fn restarts() -> Plan {
-    let step = Step::Restart { pod: "shop-broker-0-1".into(), uid: "uid-1".into(), component: Component::Broker };
+    let step = Step::Restart {
+        pod: "shop-broker-0-1".into(),
+        uid: "uid-1".into(),
+        component: Component::Broker,
+        cause: Cause::Outdated,
+    };
     Plan { step: Some(step), ..Plan::default() }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::attributes::Attributes;
 use crate::code::Code;
 use crate::command::Command;
 use crate::request::{AnswerError, Request, accepted, body};
@@ -36,7 +37,7 @@ pub struct TopicConfig {
     pub order: bool,
     /// `message.type`, `cleanup.policy` and the like.
     #[serde(default)]
-    pub attributes: BTreeMap<String, String>,
+    pub attributes: Attributes,
 }
 
 impl TopicConfig {
@@ -50,7 +51,7 @@ impl TopicConfig {
             perm: READ | WRITE,
             topic_sys_flag: 0,
             order: false,
-            attributes: BTreeMap::new(),
+            attributes: Attributes::default(),
         }
     }
 
@@ -80,7 +81,7 @@ impl TopicChange {
     /// The creation of a topic.
     #[must_use]
     pub fn create(desired: TopicConfig) -> Self {
-        let set = desired.attributes.clone();
+        let set = desired.attributes.to_map();
         TopicChange { config: desired, set, unset: BTreeSet::new() }
     }
 
@@ -91,21 +92,22 @@ impl TopicChange {
         if current == desired {
             return None;
         }
-        let new = |(key, value): &(&String, &String)| current.attributes.get(*key) != Some(value);
-        let owned = |(key, value): (&String, &String)| (key.clone(), value.clone());
+        let new = |(key, value): &(&str, &str)| current.attributes.get(key) != Some(value);
+        let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
         let mut set: BTreeMap<_, _> = desired.attributes.iter().filter(new).map(owned).collect();
         // See `is_sure_in_a_list`.
         if let Some(kind) = desired.attributes.get(MESSAGE_TYPE) {
-            set.insert(MESSAGE_TYPE.to_owned(), kind.clone());
+            set.insert(MESSAGE_TYPE.to_owned(), kind.to_owned());
         }
-        let unset = current.attributes.keys().filter(|key| !desired.attributes.contains_key(*key)).cloned().collect();
+        let gone = |key: &&str| !desired.attributes.contains_key(key);
+        let unset = current.attributes.iter().map(|(key, _)| key).filter(gone).map(str::to_owned).collect();
         Some(TopicChange { config: desired.clone(), set, unset })
     }
 
     /// Writes a topic once more as it is: its broker's version rises, so that replicas copy all topics anew.
     #[must_use]
     pub fn refresh(current: &TopicConfig) -> Self {
-        let kind = current.attributes.get(MESSAGE_TYPE).map(|kind| (MESSAGE_TYPE.to_owned(), kind.clone()));
+        let kind = current.attributes.get(MESSAGE_TYPE).map(|kind| (MESSAGE_TYPE.to_owned(), kind.to_owned()));
         TopicChange { config: current.clone(), set: kind.into_iter().collect(), unset: BTreeSet::new() }
     }
 
@@ -118,7 +120,7 @@ impl TopicChange {
         !self.set.is_empty() || !self.unset.is_empty()
     }
 
-    fn attributes(&self) -> BTreeMap<String, String> {
+    fn attributes(&self) -> Attributes {
         let set = self.set.iter().map(|(key, value)| (format!("+{key}"), value.clone()));
         set.chain(self.unset.iter().map(|key| (format!("-{key}"), String::new()))).collect()
     }
@@ -137,8 +139,8 @@ impl Request for UpsertTopic {
         // AttributeParser.java: `+key=value,-key`.
         let attributes = self.0.attributes();
         let attributes = attributes
-            .into_iter()
-            .map(|(key, value)| if key.starts_with('+') { format!("{key}={value}") } else { key });
+            .iter()
+            .map(|(key, value)| if key.starts_with('+') { format!("{key}={value}") } else { key.to_owned() });
         Command::request(Self::CODE)
             .with("topic", &config.topic_name)
             .with("defaultTopic", "TBW102")

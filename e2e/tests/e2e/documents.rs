@@ -5,6 +5,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::shop::Shop;
+
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -37,6 +39,16 @@ fn the_tutorial_works_as_it_is_written() -> Result<()> {
 #[test]
 fn changes_are_reviewed_as_it_is_written() -> Result<()> {
     execute("docs/how-to/review-changes.md")
+}
+
+#[test]
+fn the_pages_about_topics_and_groups_work_as_they_are_written() -> Result<()> {
+    // They speak of a cluster that is there.
+    let _shop = Shop::ready()?;
+    for page in ["declare-topics", "adopt-a-topic", "reset-offsets"] {
+        execute(&format!("docs/how-to/{page}.md"))?;
+    }
+    Ok(())
 }
 
 #[test]

@@ -16,9 +16,9 @@ pub fn existing(cluster: &Cluster, live: &Resources) -> Cluster {
     if let Some(n) = set(live, &cluster.component(Component::Controller)).and_then(replicas) {
         all.controllers.replicas = n;
     }
-    while set(live, &names::broker_group(&cluster.name, all.brokers.groups)).is_some() {
-        all.brokers.groups += 1;
-    }
+    // Also those behind one that somebody deleted.
+    let numbers = live.stateful_sets.iter().filter_map(|s| number(cluster, &s.name_any()));
+    all.brokers.groups = numbers.map(|n| n + 1).fold(all.brokers.groups, i32::max);
     for group in all.groups() {
         let Some(set) = set(live, &group) else { continue };
         let phase = phase(set);
@@ -35,6 +35,12 @@ pub fn existing(cluster: &Cluster, live: &Resources) -> Cluster {
         }
     }
     all
+}
+
+/// Which broker group a StatefulSet is.
+fn number(cluster: &Cluster, set: &str) -> Option<i32> {
+    let number = set.rsplit_once('-')?.1.parse().ok()?;
+    (names::broker_group(&cluster.name, number) == set).then_some(number)
 }
 
 /// The live StatefulSet of this name.

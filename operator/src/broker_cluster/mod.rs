@@ -22,6 +22,7 @@ pub mod safety;
 pub mod scale;
 pub mod stages;
 pub mod status;
+mod stranded;
 pub mod transition;
 pub mod upgrade;
 pub mod version;

@@ -18,7 +18,9 @@ use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
     ClaimFact, ConfigView, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
 };
-use crate::engine::{ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts};
+use crate::engine::{
+    BrokerFacts, ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts,
+};
 use crate::labels;
 
 /// Everything that `plan` and `status` need to know.
@@ -112,7 +114,15 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
             .map(|(address, registered)| (pod_of(address), route(registered, &groups)))
             .collect(),
         configs: facts.brokers.iter().map(|(address, b)| (pod_of(address), config(&b.config))).collect(),
+        disks: facts.brokers.iter().filter_map(|(address, b)| Some((pod_of(address), percent(b)?))).collect(),
     }
+}
+
+// Cast from a float between 0 and 100.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn percent(broker: &BrokerFacts) -> Option<u8> {
+    let ratio = broker.runtime.known()?.disk_ratio?;
+    Some((ratio.clamp(0.0, 1.0) * 100.0) as u8)
 }
 
 fn group(facts: &EngineFacts, group: &str) -> GroupView {
@@ -195,6 +205,7 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
             .map(|r| pod_of(&r.address))
             .collect(),
         identities,
+        followers: facts.followers(group),
         master: g.master_address.as_deref().map(pod_of),
         epoch: i64::from(g.master_epoch),
         // The set keeps dead replicas until the master drops them: they hold what they hold, but nobody can be sure of it now.

@@ -10,7 +10,7 @@ use gantry_crds::status::{PlannedChange, Risk, UpgradePhase};
 
 use crate::broker_cluster::extent::existing;
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Plan, Step};
+use crate::broker_cluster::plan::{Cause, Plan, Step};
 use crate::broker_cluster::version::Version;
 use crate::broker_cluster::view::{Observed, PodFact};
 use crate::child::{ChildKind, Write};
@@ -225,6 +225,11 @@ fn taken(step: Option<&Step>, changes: &[PlannedChange]) -> Option<PlannedChange
                 ..change("Elect", object, Some(format!("so that {from} can go")))
             })
         }
-        Step::Restart { .. } => None,
+        Step::Restart { pod, cause: cause @ Cause::Stranded, .. } => Some(PlannedChange {
+            risk: Risk::Restart,
+            affects: vec![pod.clone()],
+            ..change("Restart", format!("Pod/{pod}"), Some(cause.as_str().into()))
+        }),
+        Step::Restart { cause: Cause::Outdated, .. } => None,
     }
 }

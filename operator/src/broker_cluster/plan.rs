@@ -17,8 +17,9 @@ use crate::broker_cluster::upgrade::course;
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 pub use crate::broker_cluster::volumes::Growth;
 use crate::broker_cluster::volumes::{growths, keep_claims, surplus_claims};
-use crate::broker_cluster::{formats, given_up, identities, outlook};
+use crate::broker_cluster::{formats, given_up, identities, outlook, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
+use crate::engine::same_value;
 use crate::labels;
 
 /// What is to be done now.
@@ -87,6 +88,9 @@ pub enum Step {
         uid: String,
         /// Role.
         component: Component,
+        /// Why.
+        #[serde(skip_serializing_if = "Cause::is_outdated")]
+        cause: Cause,
     },
     /// Delete the volume claim of a replica whose node is gone, and its pod without waiting for that node: it is made anew elsewhere.
     GiveUp {
@@ -97,6 +101,34 @@ pub enum Step {
         /// Name and uid of the claim, where it is not yet deleted.
         claim: Option<(String, String)>,
     },
+}
+
+/// Why a pod is restarted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cause {
+    /// Its template changed.
+    #[default]
+    Outdated,
+    /// It follows no master and does not notice.
+    Stranded,
+}
+
+impl Cause {
+    // The signature is serde's.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_outdated(&self) -> bool {
+        *self == Self::Outdated
+    }
+
+    /// In a sentence, after "restarted POD".
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Outdated => "to take up a change",
+            Self::Stranded => "because its master does not send to it",
+        }
+    }
 }
 
 /// What is to be done for a cluster where `observed` was seen.
@@ -124,6 +156,7 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
         holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
     }
     let mut step = given_up::next(&cluster, observed, &mut holds)
+        .or_else(|| stranded::next(&cluster, observed))
         .or_else(|| next_step(&cluster, observed, &outdated, &course.waiting, &writes, &mut holds));
     // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
     let mut calls = keys_to_set(&cluster, observed);
@@ -274,7 +307,7 @@ fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
         let wanted = config::live_keys(cluster, &group);
         for pod in cluster.pods_of(&group) {
             let differs = |(key, value): &(&String, &String)| {
-                observed.engine.live_key(&pod, key).is_some_and(|has| has != value.as_str())
+                observed.engine.live_key(&pod, key).is_some_and(|has| !same_value(has, value))
             };
             let keys: BTreeMap<_, _> = wanted.iter().filter(differs).map(|(k, v)| (k.clone(), v.clone())).collect();
             let stays = observed.pods.iter().any(|p| p.name == pod && !p.terminating);
@@ -329,7 +362,12 @@ fn next_step(
         }
         match may_restart(cluster, observed, pod) {
             Ok(Consent::Stop) => {
-                return Some(Step::Restart { pod: pod.name.clone(), uid: pod.uid.clone(), component: pod.component });
+                return Some(Step::Restart {
+                    pod: pod.name.clone(),
+                    uid: pod.uid.clone(),
+                    component: pod.component,
+                    cause: Cause::Outdated,
+                });
             }
             Ok(Consent::MoveMasterFirst { to, id }) => {
                 return Some(Step::Elect { group: pod.set.clone(), to, id, from: pod.name.clone() });

@@ -48,6 +48,9 @@ pub struct PodFact {
     /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Its address now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
     /// Since when its node is gone, in seconds of the epoch, where that can be told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_since: Option<i64>,
@@ -76,6 +79,7 @@ impl PodFact {
             since: since(pod),
             restarts: restarts(pod),
             trouble: trouble(pod),
+            ip: pod.status.as_ref().and_then(|s| s.pod_ip.clone()),
             gone_since: gone_since(pod),
         })
     }
@@ -90,8 +94,10 @@ fn gone_since(pod: &Pod) -> Option<i64> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let scheduled = conditions.iter().find(|c| c.type_ == "PodScheduled" && c.status == "False")?;
     let message = scheduled.message.as_deref()?.to_lowercase();
-    // `had volume node affinity conflict`, `didn't match PersistentVolume's node affinity`: not a mere lack of room.
-    let volume = message.contains("volume") && message.contains("node affinity");
+    // `had volume node affinity conflict`, `didn't match PersistentVolume's node affinity`, `bound to non-existent persistentvolume`, `… pv(s)`: not a
+    // mere lack of room.
+    let volume =
+        message.contains("volume") && message.contains("node affinity") || message.contains("bound to non-existent");
     volume.then(|| scheduled.last_transition_time.as_ref().map(|t| t.0.as_second())).flatten()
 }
 
@@ -128,4 +134,43 @@ fn trouble(pod: &Pod) -> Option<String> {
         Some(message) => format!("{reason}: {message}"),
         None => reason,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gone(status: serde_json::Value) -> Option<i64> {
+        gone_since(&serde_json::from_value(serde_json::json!({"metadata": {"name": "p"}, "status": status})).unwrap())
+    }
+
+    fn unscheduled(message: &str) -> serde_json::Value {
+        serde_json::json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "lastTransitionTime": "1970-01-01T00:01:00Z", "message": message},
+        ]})
+    }
+
+    #[test]
+    fn a_pod_whose_volume_is_where_no_node_is_has_lost_its_node() {
+        for message in [
+            "0/3 nodes are available: 1 node(s) had volume node affinity conflict, 2 Insufficient cpu.",
+            "0/2 nodes are available: 2 node(s) didn't match PersistentVolume's node affinity.",
+            "persistentvolumeclaim \"data-shop-broker-0-1\" bound to non-existent persistentvolume \"pv-1\"",
+            "0/2 nodes are available: 2 node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s).",
+        ] {
+            assert_eq!(gone(unscheduled(message)), Some(60), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_pod_that_waits_for_room_or_for_a_volume_has_not() {
+        for message in [
+            "0/3 nodes are available: 3 Insufficient memory.",
+            "0/3 nodes are available: pod has unbound immediate PersistentVolumeClaims.",
+            "0/3 nodes are available: 3 node(s) didn't match Pod's node affinity/selector.",
+        ] {
+            assert_eq!(gone(unscheduled(message)), None, "{message}");
+        }
+        assert_eq!(gone(serde_json::json!({"conditions": [{"type": "PodScheduled", "status": "True"}]})), None);
+    }
 }

@@ -12,7 +12,7 @@ use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::Step;
 use crate::broker_cluster::safety::Hold;
-use crate::broker_cluster::view::{Observed, Queues};
+use crate::broker_cluster::view::{Left, Observed, Queues};
 
 /// Seconds for which nothing may be left before a group goes: clients ask for routes every 30 s, and what a consumer holds comes back within seconds of
 /// its time.
@@ -52,6 +52,10 @@ pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) ->
     }
     let Some((last, others)) = surplus.split_last() else { return cluster };
     for group in others {
+        if !is_there(group) {
+            // Somebody deleted it; what its volumes hold must not wait for ever.
+            enter(&mut cluster, group, GroupPhase::Draining);
+        }
         holds.push(Hold::ScaleIn { what: format!("broker group {group}"), why: format!("{last} goes first") });
     }
     let phase = going(&before, observed, last, kept, holds);
@@ -104,6 +108,10 @@ fn lacks(cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> 
     match &view.lacks {
         None => Some("nobody has looked at its offsets yet".into()),
         Some(Err(unknown)) => Some(unknown.message.clone()),
+        Some(Ok(lacks)) if !lacks.groups.is_empty() => {
+            let groups: Vec<&str> = lacks.groups.iter().map(String::as_str).take(5).collect();
+            Some(format!("it lacks consumer groups that read its topics elsewhere: {}", groups.join(", ")))
+        }
         Some(Ok(lacks)) if !lacks.offsets.is_empty() => Some("it lacks offsets of consumer groups".into()),
         Some(Ok(lacks)) => {
             lacks.replicas.first().map(|pod| format!("{pod} has not yet copied the offsets of consumer groups"))
@@ -141,7 +149,7 @@ fn still_needed(observed: &Observed, group: &str) -> Option<String> {
     match view.and_then(|v| v.left.as_ref()) {
         None => return Some("nobody has looked at what it holds yet".into()),
         Some(Err(unknown)) => return Some(unknown.message.clone()),
-        Some(Ok(left)) if !left.is_empty() => return Some("it holds messages that are not read".into()),
+        Some(Ok(left)) if !left.is_empty() => return Some(format!("it holds messages {}", kinds(left))),
         Some(Ok(_)) => {}
     }
     if !is_quiet(observed, group) {
@@ -158,10 +166,36 @@ fn still_needed(observed: &Observed, group: &str) -> Option<String> {
     sends.map(|i| format!("{} is not known to refuse messages", i.pod))
 }
 
+/// What kinds of messages are left. Without numbers: those are in the status, and not written with every look.
+fn kinds(left: &Left) -> String {
+    let some = |names: Vec<&String>| {
+        let more = if names.len() > 3 { " and others" } else { "" };
+        let names: Vec<&str> = names.into_iter().take(3).map(String::as_str).collect();
+        format!("{}{more}", names.join(", "))
+    };
+    let mut kinds = Vec::new();
+    if !left.consumers.is_empty() {
+        kinds.push(format!("that {} has not read", some(left.consumers.keys().collect())));
+    }
+    if !left.unread.is_empty() {
+        kinds.push(format!("that nobody reads, of {}", some(left.unread.keys().collect())));
+    }
+    if left.delayed > 0 {
+        kinds.push("that are delayed, or that a consumer holds".into());
+    }
+    if left.transactions > 0 {
+        kinds.push("of transactions that are not decided".into());
+    }
+    if left.undispatched > 0 {
+        kinds.push("that are not yet in a queue".into());
+    }
+    kinds.join("; ")
+}
+
 /// Nothing has been left for a minute.
 fn is_quiet(observed: &Observed, group: &str) -> bool {
     let left = observed.engine.groups.get(group).and_then(|v| v.left.as_ref());
-    let empty = left.is_some_and(|l| l.as_ref().is_ok_and(super::view::Left::is_empty));
+    let empty = left.is_some_and(|l| l.as_ref().is_ok_and(Left::is_empty));
     empty && observed.empty_since.get(group).is_some_and(|since| observed.now - since >= QUIET)
 }
 

@@ -287,8 +287,14 @@ fn progressing(
     if counts.all() {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
     }
-    unknown(cluster, observed, counts)
-        .unwrap_or_else(|| (Truth::True, Reason::Creating, "waiting for pods to serve".into()))
+    if let Some(unknown) = unknown(cluster, observed, counts) {
+        return unknown;
+    }
+    if let Some(replica) = groups.iter().flat_map(|g| &g.replicas).find(|r| r.state == ReplicaState::CatchingUp) {
+        let mebibytes = replica.behind_bytes.unwrap_or(0) >> 20;
+        return (Truth::True, Reason::CatchingUp, format!("{} catches up, {mebibytes} MiB behind", replica.pod));
+    }
+    (Truth::True, Reason::Creating, "waiting for pods to serve".into())
 }
 
 /// Do all pods run the declared version?
@@ -317,6 +323,10 @@ fn growing(plan: &Plan, observed: &Observed) -> Option<String> {
     })
 }
 
+/// How full a volume may be without a word, in percent: RocketMQ deletes messages before their time from 85 % on and refuses new ones at 90 %
+/// (`diskSpaceCleanForciblyRatio`, `diskSpaceWarningLevelRatio`).
+const DISK_PRESSURE: u8 = 80;
+
 fn degraded(
     cluster: &Cluster,
     observed: &Observed,
@@ -344,6 +354,14 @@ fn degraded(
     }
     if let Some(unknown) = unknown(cluster, observed, counts) {
         return unknown;
+    }
+    if let Some((pod, percent)) =
+        observed.engine.disks.iter().filter(|(_, p)| **p >= DISK_PRESSURE).max_by_key(|(_, p)| **p)
+    {
+        let message = format!(
+            "the volume of {pod} is {percent} % full: from 85 % on RocketMQ deletes the oldest messages before their time, at 90 % it refuses new ones; write a larger brokers.storage.size or a smaller fileReservedTime"
+        );
+        return (Truth::True, Reason::DiskPressure, message);
     }
     if let Some(stuck) = stuck(groups) {
         return (Truth::True, Reason::ConsumerStuck, stuck);

@@ -62,13 +62,17 @@ async fn lacks(
         match cluster.phase_of(other) {
             // Another new one knows nothing that this one would have to know.
             GroupPhase::Opening => {}
-            _ => elsewhere.push(engine.offsets(id, master(facts, other)?).await.map_err(|e| unknown(&e))?),
+            _ => {
+                let other = master(facts, other)?;
+                let (metadata, offsets) = join(engine.metadata(id, other), engine.offsets(id, other)).await;
+                elsewhere.push((metadata.map_err(|e| unknown(&e))?, offsets.map_err(|e| unknown(&e))?));
+            }
         }
     }
-    let wanted = wanted(cluster, &metadata, &elsewhere);
+    let (wanted, absent) = wanted(cluster, &metadata, &elsewhere);
     let replicas = cluster.broker_addresses(group);
     let asked = join_all(replicas.iter().map(|a| async move { (a, engine.offsets(id, a).await) })).await;
-    let mut found = Lacks::default();
+    let mut found = Lacks { groups: absent, ..Lacks::default() };
     for (address, offsets) in asked {
         let missing = missing(&wanted, &offsets.map_err(|e| unknown(&e))?);
         if address == own {
@@ -80,19 +84,30 @@ async fn lacks(
     Ok(found)
 }
 
-/// Queues of the new master that consumer groups read on other masters. What the new master does not hold is not declared for it.
-fn wanted(cluster: &Cluster, metadata: &BrokerMetadata, elsewhere: &[ConsumerOffsets]) -> Queues {
+/// Queues of the new master that consumer groups read on other masters, and such groups that the new master does not have. A topic that it does not hold
+/// is not declared for it; a group that was deleted reads no more, although its offsets stay.
+fn wanted(
+    cluster: &Cluster,
+    metadata: &BrokerMetadata,
+    elsewhere: &[(BrokerMetadata, ConsumerOffsets)],
+) -> (Queues, BTreeSet<String>) {
     let names = cluster.groups();
-    let mut wanted = Queues::new();
-    for (topic, group) in elsewhere.iter().flat_map(BTreeMap::keys) {
-        let own = !is_system_topic(topic, &cluster.name, &names) && !is_system_group(group);
-        let Some(config) = metadata.topics.get(topic).filter(|_| own && metadata.groups.contains_key(group)) else {
-            continue;
-        };
-        let queues = config.read_queue_nums.max(config.write_queue_nums);
-        wanted.entry(group.clone()).or_default().insert(topic.clone(), (0..queues).collect());
+    let (mut wanted, mut absent) = (Queues::new(), BTreeSet::new());
+    for (other, offsets) in elsewhere {
+        for (topic, group) in offsets.keys() {
+            let own = !is_system_topic(topic, &cluster.name, &names) && !is_system_group(group);
+            let Some(config) = metadata.topics.get(topic).filter(|_| own && other.groups.contains_key(group)) else {
+                continue;
+            };
+            if !metadata.groups.contains_key(group) {
+                absent.insert(group.clone());
+                continue;
+            }
+            let queues = config.read_queue_nums.max(config.write_queue_nums);
+            wanted.entry(group.clone()).or_default().insert(topic.clone(), (0..queues).collect());
+        }
     }
-    wanted
+    (wanted, absent)
 }
 
 fn missing(wanted: &Queues, offsets: &ConsumerOffsets) -> Queues {
@@ -235,6 +250,15 @@ mod tests {
         of.iter().map(|(t, g, at)| (((*t).to_owned(), (*g).to_owned()), [(0, *at)].into())).collect()
     }
 
+    fn cluster() -> Cluster {
+        let object = serde_json::json!({
+            "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster",
+            "metadata": {"name": "shop", "namespace": "ns", "uid": "u"}, "spec": {"brokers": {"groups": 2}},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        crate::broker_cluster::parse::parse(&object, &crate::config::Settings::default()).unwrap()
+    }
+
     fn holding(groups: &[&str]) -> BrokerMetadata {
         let groups = groups.iter().map(|g| ((*g).to_owned(), GroupConfig::new(*g))).collect();
         BrokerMetadata { groups, ..BrokerMetadata::default() }
@@ -265,6 +289,23 @@ mod tests {
         let stats = stats(&[("orders", &[(3, 10)]), ("empty", &[(4, 4)])]);
         let left = unread(&holding(&[]), &offsets(&[("orders", "gone", 10)]), &stats);
         assert_eq!(left.unread, BTreeMap::from([("orders".into(), 7)]));
+    }
+
+    #[test]
+    fn a_new_group_lacks_offsets_of_groups_that_it_has_and_those_that_it_has_not() {
+        let cluster = cluster();
+        let mut own = holding(&["billing"]);
+        own.topics.insert("orders".into(), gantry_remoting::topic::TopicConfig::new("orders", 2));
+        let read =
+            [("orders", "billing", 7), ("orders", "by-hand", 0), ("orders", "deleted", 3), ("other", "billing", 1)];
+        let elsewhere = [(holding(&["billing", "by-hand"]), offsets(&read))];
+        let (queues, absent) = wanted(&cluster, &own, &elsewhere);
+        let orders = BTreeMap::from([("orders".to_owned(), BTreeSet::from([0, 1]))]);
+        assert_eq!(queues, Queues::from([("billing".to_owned(), orders.clone())]));
+        assert_eq!(absent, BTreeSet::from(["by-hand".to_owned()]));
+        let known = ConsumerOffsets::from([(("orders".into(), "billing".into()), [(0, 0)].into())]);
+        assert_eq!(missing(&queues, &known)["billing"]["orders"], BTreeSet::from([1]));
+        assert!(missing(&queues, &[(("orders".into(), "billing".into()), [(0, 0), (1, 9)].into())].into()).is_empty());
     }
 
     #[test]

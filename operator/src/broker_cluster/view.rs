@@ -116,6 +116,9 @@ pub struct EngineView {
     /// Per broker pod: the keys that it takes while it runs, as it has them.
     #[serde(default)]
     pub configs: BTreeMap<String, ConfigView>,
+    /// Per broker pod that said so: how full its volume is, in whole percent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disks: BTreeMap<String, u8>,
 }
 
 /// What a broker runs with.
@@ -177,6 +180,8 @@ pub type Queues = BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Lacks {
+    /// Consumer groups that read its topics elsewhere and are not there.
+    pub groups: BTreeSet<String>,
     /// Queues that consumer groups read elsewhere, and have no offset for on the master.
     pub offsets: Queues,
     /// Replicas that have not yet copied all offsets.
@@ -201,6 +206,9 @@ pub struct SyncState {
     /// Pods that answered when they were asked themselves, just now: the controllers miss one that is gone only after 10 s.
     #[serde(default)]
     pub answering: BTreeSet<String>,
+    /// Addresses to which the master sends its log, where it said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followers: Option<BTreeSet<String>>,
     /// Every id that the controllers know, those of lost volumes among them, in order.
     #[serde(default)]
     pub identities: Vec<Identity>,
@@ -235,6 +243,7 @@ impl Default for EngineView {
             groups: BTreeMap::new(),
             routes: BTreeMap::new(),
             configs: BTreeMap::new(),
+            disks: BTreeMap::new(),
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::batch::{Batches, Item, write};
 use super::client::RemotingEngine;
 use super::observe::leader;
-use super::{ClusterId, ConfigTarget, Engine, EngineError, EngineWrite, WriteOutcome};
+use super::{ClusterId, ConfigTarget, Engine, EngineError, EngineWrite, WriteOutcome, same_value};
 
 /// Deletions under way at once on one process: it takes them one after the other anyway.
 const DELETIONS: usize = 4;
@@ -129,8 +129,7 @@ impl Execution<'_> {
             }
         }
         let now = engine.config(cluster, target).await?;
-        let ignored =
-            properties.into_iter().filter(|(key, value)| now.get(key).map(String::as_str) != Some(value.trim()));
+        let ignored = properties.into_iter().filter(|(key, value)| !now.get(key).is_some_and(|n| same_value(n, value)));
         let problem = |(key, _): (String, String)| {
             let problem = match now.get(&key) {
                 Some(_) => format!("{key} was accepted, but another value is in force"),

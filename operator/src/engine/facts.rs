@@ -1,6 +1,6 @@
 //! What the engine says of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::broker::EpochEntry;
 use gantry_remoting::consumption::GroupConsumption;
@@ -182,6 +182,8 @@ pub struct Replication {
     pub max_offset: i64,
     /// Replicas in sync beside the master, on a master; 0 on others.
     pub in_sync_replicas: u32,
+    /// IP addresses of the replicas to which it sends its log, on a master.
+    pub followers: BTreeSet<String>,
     /// The replication address of the master that it follows, on a replica that does.
     pub follows: Option<String>,
 }
@@ -210,6 +212,13 @@ impl EngineFacts {
     #[must_use]
     pub fn master(&self, group: &str) -> Option<&str> {
         self.groups.get(group)?.known()?.as_ref()?.master_address.as_deref()
+    }
+
+    /// IP addresses of the replicas to which a group's master sends its log.
+    #[must_use]
+    pub fn followers(&self, group: &str) -> Option<BTreeSet<String>> {
+        let master = self.brokers.get(self.master(group)?)?.replication.known()?;
+        master.master.then(|| master.followers.clone())
     }
 
     /// How many bytes a broker's log is shorter than that of its group's master, when both said.

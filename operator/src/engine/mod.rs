@@ -36,7 +36,7 @@ pub use facts::{
     Fact, GroupFacts, Registered, ReplicaFacts, Replication,
 };
 pub use metrics::EngineMetrics;
-pub use write::{ConfigTarget, EngineWrite, WriteOutcome};
+pub use write::{ConfigTarget, EngineWrite, WriteOutcome, same_value};
 
 /// Where consumer groups go on reading, by topic and group, then by queue.
 pub type ConsumerOffsets = BTreeMap<(String, String), QueueOffsets>;

@@ -208,6 +208,11 @@ fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineE
     })
 }
 
+/// The address without its port.
+fn ip_of(address: &str) -> String {
+    address.rsplit_once(':').map_or(address, |(ip, _)| ip).trim_matches(['[', ']']).to_owned()
+}
+
 fn replication_of(status: HaStatus) -> Replication {
     let max_offset =
         if status.master { status.master_commit_log_max_offset } else { status.ha_client_runtime_info.max_offset };
@@ -215,6 +220,7 @@ fn replication_of(status: HaStatus) -> Replication {
         master: status.master,
         max_offset,
         in_sync_replicas: status.in_sync_slave_nums,
+        followers: status.ha_connection_info.iter().map(|c| ip_of(&c.addr)).collect(),
         follows: status.ha_client_runtime_info.master_addr,
     }
 }

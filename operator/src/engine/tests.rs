@@ -310,7 +310,7 @@ fn broker_of_topics(
                     return refuse(1, "attempt to update an unchangeable attribute");
                 }
                 topic.attributes =
-                    topic.attributes.into_iter().map(|(key, value)| (key[1..].to_owned(), value)).collect();
+                    topic.attributes.iter().map(|(key, value)| (key[1..].to_owned(), value.to_owned())).collect();
                 held.lock().unwrap().insert(topic.topic_name.clone(), topic);
             }
             answer("")
@@ -332,7 +332,7 @@ async fn of_a_refused_list_all_is_done_that_can_be_and_each_refusal_names_its_to
         TopicConfig::new(name, 4).with_attribute(MESSAGE_TYPE, "FIFO").with_attribute("cleanup.policy", "COMPACTION")
     };
     let mut topics: Vec<TopicConfig> = (0..400).map(|at| topic(&format!("t{at:03}"))).collect();
-    topics[57].attributes.insert(MESSAGE_TYPE.to_owned(), "WRONG".to_owned());
+    topics[57].attributes.insert(MESSAGE_TYPE, "WRONG");
     topics[311].topic_name = "t 311".to_owned();
     let write = EngineWrite::UpsertTopics {
         broker: "broker:1".to_owned(),

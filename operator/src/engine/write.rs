@@ -154,3 +154,34 @@ impl WriteOutcome {
         self.failed.is_empty()
     }
 }
+
+/// Whether two spellings are one value of a configuration key: the engine reads `TRUE` and `072` and prints `true` and `72`.
+#[must_use]
+pub fn same_value(one: &str, other: &str) -> bool {
+    let (one, other) = (one.trim(), other.trim());
+    let truth = |v: &str| v.eq_ignore_ascii_case("true") || v.eq_ignore_ascii_case("false");
+    match (one.parse::<i64>(), other.parse::<i64>()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => one == other || (truth(one) && one.eq_ignore_ascii_case(other)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::same_value;
+
+    #[test]
+    fn spellings_of_one_value_are_the_same() {
+        for (one, other, same) in [
+            ("72", "072", true),
+            ("true", "TRUE", true),
+            (" 04", "04", true),
+            ("true", "false", false),
+            ("72", "73", false),
+            ("abc", "ABC", false),
+            ("", "0", false),
+        ] {
+            assert_eq!(same_value(one, other), same, "{one} and {other}");
+        }
+    }
+}

@@ -33,7 +33,7 @@ pub fn of_topic(held: &TopicConfig) -> Fields {
         spec.insert("order".into(), json!(true));
     }
     let attributes: Fields =
-        held.attributes.iter().filter(|(k, _)| *k != MESSAGE_TYPE).map(|(k, v)| (k.clone(), json!(v))).collect();
+        held.attributes.iter().filter(|(k, _)| *k != MESSAGE_TYPE).map(|(k, v)| (k.to_owned(), json!(v))).collect();
     if !attributes.is_empty() {
         spec.insert("attributes".into(), Value::Object(attributes));
     }

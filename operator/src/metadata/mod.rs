@@ -4,6 +4,7 @@
 pub mod apply;
 pub mod deletion;
 pub mod drain;
+pub mod inherit;
 pub mod kind;
 pub mod observe;
 pub mod order;
@@ -211,11 +212,15 @@ where
     (store, events.boxed())
 }
 
-/// What nobody reads is more than half of an object.
+/// What nobody reads is more than half of an object. `None` rather than empty: an empty list keeps the memory of what was in it.
 fn slim<K: Resource>(object: &mut K) {
-    object.managed_fields_mut().clear();
-    object.labels_mut().clear();
-    object.annotations_mut().retain(|name, _| name.starts_with("gantry.dev/"));
+    let meta = object.meta_mut();
+    meta.managed_fields = None;
+    meta.labels = None;
+    meta.owner_references = None;
+    let ours = |(name, _): &(String, String)| name.starts_with("gantry.dev/");
+    let annotations = meta.annotations.take().into_iter().flatten().filter(ours).collect::<BTreeMap<_, _>>();
+    meta.annotations = (!annotations.is_empty()).then_some(annotations);
 }
 
 /// The cluster that an event concerns, unless there is nothing new in it, as after each of our own writes.

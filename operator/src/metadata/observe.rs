@@ -13,7 +13,7 @@ use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
-use crate::engine::{ClusterId, Engine, EngineError, EngineFacts, Fact};
+use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact};
 use crate::metadata::kind::{Abilities, Declared, Kind};
 use crate::metadata::plan::{Master, Observed, Replica};
 use crate::topic::Topics;
@@ -49,6 +49,29 @@ pub async fn observe(
     for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
         if let Some(what) = consumers(engine, cluster, &observed, &declared.engine_name).await {
             observed.not_empty.insert(declared.engine_name.clone(), what);
+        }
+    }
+    observed
+}
+
+/// The same with what these masters hold now, after something was written to them: three calls for each. The rest is as it was a moment ago.
+pub async fn again(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    mut observed: Observed,
+    written: &BTreeSet<String>,
+) -> Observed {
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    for known in observed.groups.values_mut() {
+        let Ok(master) = known else { continue };
+        if !written.contains(&master.address) {
+            continue;
+        }
+        // Before it is read anew: both at once are ten thousand topics twice.
+        master.metadata = BrokerMetadata::default();
+        match engine.metadata(&id, &master.address).await {
+            Ok(metadata) => master.metadata = metadata,
+            Err(error) => *known = Err(unknown(&error)),
         }
     }
     observed

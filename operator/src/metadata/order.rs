@@ -40,17 +40,19 @@ pub fn urgency<K: Kind>(declared: &Declared, object: &K::Object) -> Urgency {
 
 /// Puts objects into the order in which they are worked off.
 pub fn order<K: Kind>(objects: &mut Parsed<'_, K>) {
-    let mut taken: BTreeMap<(Urgency, String), usize> = BTreeMap::new();
-    // Newest last, and then numbered by namespace.
-    objects.sort_by(|(a, _), (b, _)| (&a.created, &a.key.1).cmp(&(&b.created, &b.key.1)));
+    // Oldest first, and then numbered by namespace.
+    objects.sort_by(|(a, _), (b, _)| (&a.created, &a.key).cmp(&(&b.created, &b.key)));
+    let mut taken: BTreeMap<(Urgency, &str), usize> = BTreeMap::new();
     let ranks = objects.iter().map(|(declared, object)| {
         let urgency = urgency::<K>(declared, object);
-        let turn = taken.entry((urgency, declared.key.0.clone())).or_default();
+        let turn = taken.entry((urgency, &declared.key.0)).or_default();
         *turn += 1;
-        (declared.key.clone(), (urgency, *turn))
+        (urgency, *turn)
     });
-    let ranks: BTreeMap<_, _> = ranks.collect();
-    objects.sort_by_cached_key(|(d, _)| (ranks.get(&d.key).copied(), d.key.clone()));
+    let ranks: Vec<(Urgency, usize)> = ranks.collect();
+    let mut ranked: Vec<_> = ranks.into_iter().zip(std::mem::take(objects)).collect();
+    ranked.sort_by(|(a, (one, _)), (b, (other, _))| (a, &one.key).cmp(&(b, &other.key)));
+    *objects = ranked.into_iter().map(|(_, object)| object).collect();
 }
 
 /// How many of these wait for something.

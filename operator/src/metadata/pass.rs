@@ -28,8 +28,9 @@ use crate::metadata::apply::{
 };
 use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
 use crate::metadata::drain::{self, Drains};
+use crate::metadata::inherit::inherit;
 use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::observe::{Parsed, observe};
+use crate::metadata::observe::{Parsed, again as observe_again, observe};
 use crate::metadata::order::order;
 use crate::metadata::plan::{Master, Observed, Plan, State, plan};
 use crate::metadata::repairs::announce;
@@ -71,11 +72,16 @@ impl Work {
         memory.or_else(status).unwrap_or_default()
     }
 
+    /// Broker groups that were last known to hold all that is declared for them.
+    fn complete(&self) -> Vec<String> {
+        self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| s.metadata_on.clone()).collect()
+    }
+
     /// The cluster with groups that are to go and still take part: consumers read there, so they need their groups, and what is deleted is deleted there.
-    fn with_draining(&self, mut cluster: Cluster) -> Cluster {
-        let draining =
-            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase == GroupPhase::Draining);
-        while draining(broker_group(&cluster.name, cluster.brokers.groups)) {
+    fn with_surplus(&self, mut cluster: Cluster) -> Cluster {
+        let takes_part =
+            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase != GroupPhase::Removing);
+        while takes_part(broker_group(&cluster.name, cluster.brokers.groups)) {
             cluster.brokers.groups += 1;
         }
         cluster
@@ -171,18 +177,20 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
             return orphaned(ctx, work, Reason::ClusterNotFound, &message).await;
         }
     };
-    let cluster = work.as_it_runs(work.with_draining(cluster));
+    let cluster = work.as_it_runs(work.with_surplus(cluster));
     let (topics, topics_left) = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
     let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
     let lack = (finalizers::<Topics>(ctx, &topics).await?, finalizers::<ConsumerGroups>(ctx, &groups).await?);
 
+    let unopened = work.unopened(&cluster);
     let going = going(&topics).chain(self::going(&groups)).collect();
-    let terminating = terminating(ctx, going).await;
-    let (mut observed, mut plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
+    let mut observed = observe(&*ctx.engine, &cluster, &topics, &groups, &unopened).await;
+    observed.terminating = terminating(ctx, going).await;
+    let mut plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
     plans.topics.take_turn(&topics, &lack.0);
     plans.groups.take_turn(&groups, &lack.1);
     if cluster.mode == Mode::Apply {
-        proxies_group(&observed, &mut plans.groups);
+        undeclared(&unopened, &groups, &observed, &mut plans.groups);
         plans.record_deletions(ctx, work).await?;
     }
     let mut failed = (Failed::new(), Failed::new());
@@ -194,10 +202,12 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         announce::<Topics>(ctx, work, &work.topics, &plans.topics.repairs, &failed.0).await;
         announce::<ConsumerGroups>(ctx, work, &work.groups, &plans.groups.repairs, &failed.1).await;
         let written = (plans.topics.names(), plans.groups.names());
+        let masters = plans.masters(&observed);
+        drop(plans);
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
-        drop((observed, plans));
-        (observed, plans) = look(ctx, work, &cluster, &topics, &groups, &terminating).await;
-        proxies_group(&observed, &mut plans.groups);
+        observed = observe_again(&*ctx.engine, &cluster, observed, &masters).await;
+        plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+        undeclared(&unopened, &groups, &observed, &mut plans.groups);
         plans.topics.limit(&written.0);
         plans.groups.limit(&written.1);
         plans.topics.postponed.extend(lack.0);
@@ -207,10 +217,12 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     let topics_left = topics_left + report_all::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
     let groups_left = groups_left + report_all::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
     work.waiting(ctx, [topics_left, groups_left]);
-    // While objects wait, what is planned is not all that is declared.
-    if topics_left + groups_left == 0 {
-        publish_metadata_on(ctx, work, &plans.complete(&observed, &failed)).await?;
+    let mut complete = plans.complete(&observed, &failed);
+    if topics_left + groups_left > 0 {
+        // While objects wait, what is planned is not all that is declared: no group becomes complete, and a new one that was called so is it no more.
+        complete = work.complete().into_iter().filter(|g| !unopened.contains(g) || complete.contains(g)).collect();
     }
+    publish_metadata_on(ctx, work, &complete).await?;
     let resetting = match cluster.mode {
         Mode::Apply => resets(ctx, &cluster, &groups, &observed, &plans.groups).await?,
         Mode::Plan | Mode::Observe | Mode::Paused => false,
@@ -258,6 +270,14 @@ impl Plans {
         known.map(|(group, _)| group.clone()).collect()
     }
 
+    /// Masters that are written to.
+    fn masters(&self, observed: &Observed) -> BTreeSet<String> {
+        if self.topics.deletes.is_empty() && self.groups.deletes.is_empty() {
+            return self.topics.upserts.keys().chain(self.groups.upserts.keys()).cloned().collect();
+        }
+        observed.groups.values().flatten().map(|m| m.address.clone()).collect()
+    }
+
     /// Writes down what is about to be deleted and what is held, before anything is deleted.
     async fn record_deletions(&self, ctx: &Context, work: &Work) -> Result<(), Error> {
         let Some(cluster) = &work.cluster else { return Ok(()) };
@@ -288,32 +308,29 @@ impl Plans {
     }
 }
 
-/// Observes, remembers and plans.
+/// Remembers what was observed, adds what follows from it, and plans.
 async fn look(
     ctx: &Context,
     work: &Work,
     cluster: &Cluster,
     topics: &Parsed<'_, Topics>,
     groups: &Parsed<'_, ConsumerGroups>,
-    terminating: &BTreeSet<String>,
-) -> (Observed, Plans) {
-    let mut observed = observe(&*ctx.engine, cluster, topics, groups, &work.unopened(cluster)).await;
-    observed.terminating.clone_from(terminating);
+    observed: &mut Observed,
+) -> Plans {
     let now = ctx.now().0.as_second();
     {
         let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let lags = std::mem::take(&mut memory.lags);
-        memory.lags = lags.seen::<Topics>(topics, &observed, now).seen::<ConsumerGroups>(groups, &observed, now);
+        memory.lags = lags.seen::<Topics>(topics, observed, now).seen::<ConsumerGroups>(groups, observed, now);
         observed.lags = memory.lags.clone();
     }
-    drain(ctx, work, cluster, topics, &mut observed, now).await;
+    drain(ctx, work, cluster, topics, observed, now).await;
     let old = work.deletions();
     let breakers = (
-        breaker::<Topics>(work, topics, &observed, &old.topics, now),
-        breaker::<ConsumerGroups>(work, groups, &observed, &old.consumer_groups, now),
+        breaker::<Topics>(work, topics, observed, &old.topics, now),
+        breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
     );
-    let (topics, groups) = (plan(topics, &observed, &breakers.0), plan(groups, &observed, &breakers.1));
-    (observed, Plans { topics, groups, breakers })
+    Plans { topics: plan(topics, observed, &breakers.0), groups: plan(groups, observed, &breakers.1), breakers }
 }
 
 /// How far consumer groups are, into what is said of them. What this look did not reach is said as before.
@@ -460,6 +477,17 @@ async fn orphans<K: Kind>(ctx: &Context, objects: &Objects<K>, reason: Reason, m
         let_go::<K>(ctx, declared, object, goes, reason, message).boxed()
     });
     Ok(all.len() - some(writes).await?)
+}
+
+/// Groups that belong on masters although nobody declared them.
+fn undeclared(
+    unopened: &BTreeSet<String>,
+    declared: &Parsed<'_, ConsumerGroups>,
+    observed: &Observed,
+    plan: &mut Plan<ConsumerGroups>,
+) {
+    proxies_group(observed, plan);
+    inherit(unopened, declared, observed, plan);
 }
 
 /// The proxies' own group belongs to every master: without it they can't tell each other of their clients.

@@ -41,8 +41,8 @@ impl Kind for Topics {
     fn desired(object: &Topic, current: Option<&TopicConfig>) -> TopicConfig {
         let s = &object.spec;
         let queues = u32::try_from(s.queues).unwrap_or(1);
-        let kept = current.into_iter().flat_map(|c| &c.attributes).filter(|(k, _)| FIXED.contains(&k.as_str()));
-        let mut attributes: BTreeMap<String, String> = kept.map(|(k, v)| (k.clone(), v.clone())).collect();
+        let kept = current.into_iter().flat_map(|c| c.attributes.iter()).filter(|(k, _)| FIXED.contains(k));
+        let mut attributes: BTreeMap<String, String> = kept.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
         attributes.extend(s.attributes.iter().map(|(k, v)| (k.clone(), v.0.clone())));
         // To the engine a topic without a type is a Normal one: it needs no change to be adopted.
         let plain = s.type_ == TopicType::Normal && current.is_some_and(|c| !c.attributes.contains_key(MESSAGE_TYPE));
@@ -56,7 +56,7 @@ impl Kind for Topics {
             perm: u32::try_from(s.permission.bits()).unwrap_or(6),
             topic_sys_flag: current.map_or(0, |c| c.topic_sys_flag),
             order: s.order,
-            attributes,
+            attributes: attributes.into(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Kind for Topics {
         ];
         let mut found: Vec<String> =
             fields.iter().filter(|(_, c, d)| c != d).map(|(field, c, d)| format!("{field}: {c} → {d}")).collect();
-        found.extend(attribute_differences(&current.attributes, &desired.attributes));
+        found.extend(attribute_differences(&current.attributes.to_map(), &desired.attributes.to_map()));
         found
     }
 

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// Small heaps that were found to work; the broker's wheel of timers alone takes 39 MB of heap and 77 MB outside.
-const NAME_SERVER: (&str, [&str; 2]) =
+pub const NAME_SERVER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.namesrv.NamesrvStartup", ["-Xmx32m", "-XX:MaxDirectMemorySize=32m"]);
-const CONTROLLER: (&str, [&str; 2]) =
+pub const CONTROLLER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.controller.ControllerStartup", ["-Xmx40m", "-XX:MaxDirectMemorySize=32m"]);
-const BROKER: (&str, [&str; 2]) =
+pub const BROKER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.broker.BrokerStartup", ["-Xmx128m", "-XX:MaxDirectMemorySize=128m"]);
 
 const JVM: [&str; 5] = [
@@ -109,13 +109,13 @@ impl Machine {
         self.start(name, BROKER, &config);
     }
 
-    fn store(&self, name: &str) -> String {
+    pub fn store(&self, name: &str) -> String {
         let store = self.folder.join(name);
         fs::create_dir_all(&store).unwrap();
         store.display().to_string()
     }
 
-    fn start(&mut self, name: &str, (class, memory): (&str, [&str; 2]), config: &str) {
+    pub fn start(&mut self, name: &str, (class, memory): (&str, [&str; 2]), config: &str) {
         let file = self.folder.join(format!("{name}.conf"));
         fs::write(&file, config).unwrap();
         let mut log =

@@ -13,7 +13,7 @@ fn grown(m: &mut BrokerMetadata) {
     let mut topic = |name: &str, kind: &str, change: fn(&mut TopicConfig)| {
         let mut config = TopicConfig::new(name, 8);
         if !kind.is_empty() {
-            config.attributes.insert(MESSAGE_TYPE.into(), kind.into());
+            config.attributes.insert(MESSAGE_TYPE, kind);
         }
         change(&mut config);
         m.topics.insert(name.into(), config);
@@ -31,8 +31,8 @@ fn grown(m: &mut BrokerMetadata) {
     topic("Page_Views", "NORMAL", |t| t.perm = 4);
     topic("page-views", "PRIORITY", |t| t.order = true);
     topic("kept", "FIFO", |t| {
-        t.attributes
-            .extend([("cleanup.policy".into(), "COMPACTION".into()), ("reserve.time".into(), "3600000".into())]);
+        t.attributes.insert("cleanup.policy", "COMPACTION");
+        t.attributes.insert("reserve.time", "3600000");
         t.topic_sys_flag = 3;
     });
     topic("odd|name", "NORMAL", |_| {});

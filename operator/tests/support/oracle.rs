@@ -59,7 +59,7 @@ impl Oracle {
         if let Some(step) = step {
             let cluster = existing(&pass.cluster, &pass.observed.live);
             self.judge(&before, &cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
-            if let Step::Restart { pod, uid, component } = step {
+            if let Step::Restart { pod, uid, component, .. } = step {
                 self.in_flight = Some((pod.clone(), uid.clone(), component));
                 if component == Component::Broker {
                     self.down.insert(pod, uid);

@@ -693,6 +693,7 @@ impl Pod {
             since: Some(super::operator::at(self.since).0.as_second()),
             restarts: 0,
             trouble: None,
+            ip: None,
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }

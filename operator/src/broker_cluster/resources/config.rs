@@ -52,6 +52,8 @@ pub fn controller(cluster: &Cluster) -> ConfigMap {
         ("configStorePath", "/run/rocketmq/controller.properties".into()),
         ("enableElectUncleanMaster", "false".into()),
         ("notifyBrokerRoleChanged", "true".into()),
+        // How often it looks for masters that it has not heard of: the engine's 5 s would come on top of their time.
+        ("scanNotActiveBrokerInterval", "1000".into()),
     ]);
     keys.extend(metrics(cluster));
     let pods = &cluster.controllers.pods;
@@ -114,6 +116,12 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("storePathRootDir", format!("{DATA}/store")),
         ("storePathEpochFile", format!("{DATA}/store/epochFileCheckpoint")),
         ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
+        // A master that hangs or is cut off is replaced when the controllers have not heard of it for 5 s (it says something every second), not for the
+        // engine's 10 s and up to 5 more; a slave holds writes up until it has not caught up for 6 s, not for 15 s and up to 5 more. Shorter times
+        // would call a busy node dead: a needless switch costs a second, and never a message.
+        ("controllerHeartBeatTimeoutMills", "5000".into()),
+        ("haMaxTimeSlaveNotCatchup", "6000".into()),
+        ("checkSyncStateSetPeriod", "1000".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
         ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
@@ -293,5 +301,32 @@ fn config_map(cluster: &Cluster, pods: &Pods, prefix: String, file: &str, text: 
         data: Some(data),
         immutable: Some(true),
         ..ConfigMap::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gantry_crds::status::GroupPhase;
+
+    use super::*;
+
+    #[test]
+    fn a_group_on_its_way_starts_closed_whatever_the_user_says() {
+        let object = serde_json::json!({
+            "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster",
+            "metadata": {"name": "shop", "namespace": "ns", "uid": "u"},
+            "spec": {"brokers": {"config": {"brokerPermission": "2"}}},
+        });
+        let object = serde_json::from_value(object).unwrap();
+        let mut cluster = crate::broker_cluster::parse::parse(&object, &crate::config::Settings::default()).unwrap();
+        let of = |cluster: &Cluster| {
+            let keys = live_keys(cluster, "shop-broker-0");
+            (keys[keys::PERMISSION].clone(), keys[keys::FENCE].clone())
+        };
+        assert_eq!(of(&cluster), ("2".into(), "0".into()));
+        cluster.brokers.extent.phases.insert("shop-broker-0".into(), GroupPhase::Opening);
+        assert_eq!(of(&cluster), ("4".into(), "0".into()));
+        cluster.brokers.extent.fenced.insert("shop-broker-0".into());
+        assert_eq!(of(&cluster), ("4".into(), keys::NEVER.into()));
     }
 }

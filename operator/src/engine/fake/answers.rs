@@ -1,6 +1,6 @@
 //! What the world answers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::broker::EpochEntry;
 use gantry_remoting::consumption::GroupConsumption;
@@ -121,6 +121,8 @@ impl World {
                 in_sync_replicas: group
                     .filter(|_| master)
                     .map_or(0, |group| group.in_sync.len().saturating_sub(1) as u32),
+                // Pods of the model have no addresses.
+                followers: BTreeSet::new(),
                 follows: self.serving_master(&broker.group).filter(|_| !master).map(str::to_owned),
             }
         };

@@ -179,11 +179,11 @@ impl World {
                     failed.insert(name.clone(), refused(address, "UPDATE_AND_CREATE_TOPIC_LIST", code, remark));
                 }
                 None => {
-                    let mut attributes = topics.get(name).map(|topic| topic.attributes.clone()).unwrap_or_default();
+                    let mut attributes = topics.get(name).map(|topic| topic.attributes.to_map()).unwrap_or_default();
                     attributes.extend(change.set.clone());
                     attributes.retain(|key, _| !change.unset.contains(key));
                     let mut config = change.config.clone();
-                    config.attributes = attributes;
+                    config.attributes = attributes.into();
                     topics.insert(name.clone(), config);
                 }
             }

@@ -9,7 +9,9 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
 
-/** The remoting push consumer; {@code --ordered} chooses the orderly listener. */
+/**
+ * The remoting push consumer; {@code --ordered} chooses the orderly listener, {@code --server-balancing} lets brokers say how messages are shared.
+ */
 final class RemotingReceiver implements Receiver {
     private final DefaultMQPushConsumer consumer;
 
@@ -19,6 +21,8 @@ final class RemotingReceiver implements Receiver {
         consumer.setUseTLS(flags.isSet("tls"));
         consumer.setMqClientApiTimeout((int) flags.number("timeout-ms", 3000));
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
+        // Only such a client asks its brokers for the group's mode; proxies do not answer that, name servers as endpoint do.
+        consumer.setClientRebalance(!flags.isSet("server-balancing"));
         consumer.setInstanceName("receiver-" + System.nanoTime());
         consumer.subscribe(flags.required("topic"), "*");
         if (flags.isSet("ordered")) {
