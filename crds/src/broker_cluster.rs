@@ -235,6 +235,16 @@ pub struct Brokers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync_replicas: Option<i32>,
+    /// How many broker groups may have a replica restarted at the same time, 1 to 100. Default 1. Never more than one replica of a group; where nodes
+    /// have zones, only replicas of one zone.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_unavailable_groups: i32,
+    /// Whether a master takes no new messages for a minute before it is restarted or hands over, so that clients send to other groups meanwhile. Default
+    /// true; without another group that takes messages nothing is drained. With false writers to the group pause for about a second, and messages of one
+    /// message group (FIFO) stay in one broker group.
+    #[serde(default = "yes")]
+    pub drain_before_restart: bool,
     /// The volume of each replica.
     #[serde(default)]
     pub storage: BrokerStorage,
@@ -253,6 +263,8 @@ impl Default for Brokers {
             groups: 1,
             replicas: 1,
             min_in_sync_replicas: None,
+            max_unavailable_groups: one(),
+            drain_before_restart: yes(),
             storage: BrokerStorage::default(),
             role: Role::default(),
         }

@@ -135,6 +135,8 @@ reasons! {
     GroupOpening,
     /// Every copy of a broker group that was in sync is gone: its replicas came back with empty volumes, and none is made master without consent.
     CopiesLost,
+    /// A master's node is cordoned, and no other replica can take over now.
+    NodeCordoned,
     /// A replica's node is gone for longer than giveUpAfter, and to give it up now is not safe.
     NodeGone,
     /// The number of controllers is fixed at creation.

@@ -135,6 +135,9 @@ pub struct GroupStatus {
     /// What a group that is to go still holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+    /// Since when its master takes no new messages, because it is to be restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_since: Option<Time>,
 }
 
 /// Where a broker group is between its creation and its removal.

@@ -121,7 +121,7 @@ fn everything() -> Vec<Value> {
         "nameServers": with(json!({"replicas": 1})),
         "controllers": with(json!({"replicas": 1, "storage": {"size": "1Gi", "class": "c"}})),
         "brokers": with(json!({
-            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete", "giveUpAfter": "30m"},
+            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "maxUnavailableGroups": 2, "drainBeforeRestart": false, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete", "giveUpAfter": "30m"},
         })),
         "proxies": with(json!({
             "replicas": 1, "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "targetCpuUtilizationPercentage": 50},
@@ -136,7 +136,7 @@ fn everything() -> Vec<Value> {
     let replica = ReplicaStatus { pod: "p".into(), state: ReplicaState::CatchingUp, behind_bytes: Some(1) };
     let group = json!({
         "name": "g", "master": "m", "epoch": 1, "replicas": [replica], "phase": "Draining",
-        "drain": {
+        "closedSince": "2026-11-01T10:00:00Z", "drain": {
             "since": "2026-01-02T03:04:05Z", "at": "2026-01-02T03:04:05Z", "emptySince": "2026-01-02T03:04:05Z", "messages": 1, "delayed": 1,
             "transactions": 1, "estimatedSeconds": 1, "unreadTopics": ["t"],
             "consumers": [{"group": "g", "messages": 1, "progressedAt": "2026-01-02T03:04:05Z", "stuck": true}],

@@ -8,6 +8,7 @@
 //! - `written`: the cluster's own children were then written, and no pod restarted yet.
 //! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
 //!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
+//! - `nodes`: nodes that take no new pods, or why that is not known.
 //! - `claims`: claims of volumes instead of those that are there; `now`: the time, in seconds of the epoch.
 //! - `old`: the status that the object had.
 //!
@@ -23,7 +24,7 @@ use gantry::broker_cluster::parse::{Cluster, parse};
 use gantry::broker_cluster::plan::{self, Plan};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::status::{self, Outcome};
-use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{ClaimFact, EngineView, NodeView, Observed, PodFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
@@ -58,6 +59,7 @@ struct Seen {
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
+    nodes: NodeView,
     now: Option<i64>,
     /// Instead of those that are seen.
     claims: Vec<ClaimFact>,
@@ -112,6 +114,16 @@ goldens! {
     a_roll_waits_for_another_group,
     a_roll_waits_for_an_engine_that_does_not_answer,
     a_roll_waits_until_every_name_server_lists_the_master,
+    a_master_takes_no_new_messages_before_it_hands_over,
+    a_master_that_clients_have_left_hands_over,
+    a_master_whose_restart_can_wait_takes_messages_again,
+    without_draining_a_master_hands_over_at_once,
+    two_groups_restart_at_once_where_that_may_be,
+    replicas_of_two_zones_do_not_restart_at_once,
+    a_master_leaves_a_node_that_is_cordoned,
+    a_master_stays_on_a_cordoned_node_while_a_replica_is_not_in_sync,
+    a_master_stays_where_all_nodes_are_cordoned,
+    a_roll_goes_on_where_nobody_knows_what_is_cordoned,
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
     a_group_that_is_declared_away_is_closed_first,
@@ -280,6 +292,7 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
         remembered = object.status.unwrap_or_default();
     }
     let mut observed = world.observe(cluster);
+    observed.nodes.clone_from(&situation.world.nodes);
     if let Some(now) = situation.world.now {
         observed.now = now;
     }

@@ -94,7 +94,7 @@ fn an_operator_that_is_killed_before_any_write_of_an_upgrade_still_finishes_it()
 fn upgrade(k: usize) -> Result<(Vec<String>, usize), String> {
     let before = json!({"brokers": {"replicas": 2}, "controllers": {"replicas": 1}, "nameServers": {"replicas": 1}});
     let after = json!({
-        "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "config": {"sendMessageThreadPoolNums": "4", "fileReservedTime": "48"}}, "controllers": {"replicas": 1},
+        "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "drainBeforeRestart": false, "config": {"sendMessageThreadPoolNums": "4", "fileReservedTime": "48"}}, "controllers": {"replicas": 1},
         "nameServers": {"replicas": 1}, "endpoints": [{"name": "private"}],
     });
     let (mut world, mut object) = world_of(before);

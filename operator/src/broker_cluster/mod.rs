@@ -2,8 +2,10 @@
 
 pub mod approval;
 pub mod call;
+pub mod closing;
 pub mod cluster;
 pub mod counts;
+pub mod evacuation;
 pub mod extent;
 pub mod formats;
 pub mod given_up;
@@ -18,6 +20,7 @@ pub mod plan;
 pub mod pods;
 pub mod progress;
 pub mod resources;
+pub mod roles;
 pub mod safety;
 pub mod scale;
 pub mod stages;

@@ -203,7 +203,7 @@ fn restart(end: &Cluster, observed: &Observed, pod: &PodFact, leads: bool) -> Ve
     let elect = PlannedChange {
         risk: Risk::HandOver,
         affects,
-        ..change("Elect", format!("{}/{to}", pod.set), Some(format!("so that {} can be restarted", pod.name)))
+        ..change("Elect", format!("{}/{to}", pod.set), Some(format!("so that {} can go", pod.name)))
     };
     vec![elect, again]
 }

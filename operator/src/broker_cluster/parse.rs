@@ -121,6 +121,10 @@ pub struct Brokers {
     pub extent: Extent,
     /// Replicas that must hold a message before it is acknowledged.
     pub min_in_sync: i32,
+    /// Groups that may have a replica restarted at the same time.
+    pub max_unavailable: usize,
+    /// Whether a master takes no new messages for a while before it is restarted.
+    pub drain: bool,
     /// Their volume.
     pub volume: Volume,
     /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
@@ -301,6 +305,8 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
             replicas: spec.brokers.replicas,
             extent: Extent::default(),
             min_in_sync: spec.brokers.min_in_sync_replicas.unwrap_or(if spec.brokers.replicas >= 3 { 2 } else { 1 }),
+            max_unavailable: usize::try_from(spec.brokers.max_unavailable_groups).unwrap_or(1),
+            drain: spec.brokers.drain_before_restart,
             volume: Volume {
                 size: spec.brokers.storage.size.clone(),
                 class: spec.brokers.storage.class.clone(),

@@ -9,15 +9,18 @@ use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::broker_cluster::call::Call;
+use crate::broker_cluster::closing::closed;
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::parse::{Cluster, Mode};
 use crate::broker_cluster::resources::{Resources, config, resources};
+use crate::broker_cluster::roles::Role;
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
 use crate::broker_cluster::upgrade::course;
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 pub use crate::broker_cluster::volumes::Growth;
 use crate::broker_cluster::volumes::{growths, keep_claims, surplus_claims};
-use crate::broker_cluster::{formats, given_up, identities, outlook, stranded};
+use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, roles, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::engine::same_value;
 use crate::labels;
@@ -36,6 +39,9 @@ pub struct Plan {
     /// Volume claims of replicas that were declared away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimFact>,
+    /// Pods whose label says another role in their group than they have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Role>,
     /// Changes of the engine that disturb nobody who serves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -43,6 +49,9 @@ pub struct Plan {
     pub step: Option<Step>,
     /// What was not done, and why.
     pub holds: Vec<Hold>,
+    /// Masters that take no new messages, because they are about to be restarted.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub closing: BTreeSet<String>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
     /// Broker groups that do not take messages, on their way in or out.
@@ -60,8 +69,13 @@ impl Plan {
     /// Nothing is to be done now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { writes, growths, claims, calls, step, .. } = self;
-        writes.is_empty() && growths.is_empty() && claims.is_empty() && calls.is_empty() && step.is_none()
+        let Self { writes, growths, claims, roles, calls, step, .. } = self;
+        writes.is_empty()
+            && growths.is_empty()
+            && claims.is_empty()
+            && roles.is_empty()
+            && calls.is_empty()
+            && step.is_none()
     }
 }
 
@@ -157,9 +171,15 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
     }
     let mut step = given_up::next(&cluster, observed, &mut holds)
         .or_else(|| stranded::next(&cluster, observed))
-        .or_else(|| next_step(&cluster, observed, &outdated, &course.waiting, &writes, &mut holds));
+        .or_else(|| evacuation::next(&cluster, observed, &mut holds));
+    holds.extend(observed.nodes.unknown.clone().map(|why| Hold::NodesUnknown { why }));
+    let mut closing = BTreeSet::new();
+    // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
+    if step.is_none() && !(sets_change(&writes) || status_lags(observed)) {
+        step = next_step(&cluster, observed, &outdated, &course.waiting, &mut closing, &mut holds);
+    }
     // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
-    let mut calls = keys_to_set(&cluster, observed);
+    let mut calls = keys_to_set(&cluster, observed, &closing);
     let upgrades = course.record.is_some();
     let rolls = step.is_some() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
     if !(rolls || upgrades || !calls.is_empty()) {
@@ -183,6 +203,8 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
         writes,
         growths: growths(&cluster, observed),
         claims: surplus_claims(&cluster, observed),
+        roles: roles::labels(&cluster, observed),
+        closing,
         calls,
         step,
         holds,
@@ -301,11 +323,15 @@ fn of_kind<K: Resource + Serialize>(
 
 /// Keys that running brokers have otherwise than they should, of those that they take while they run. A key that a broker does not have at all is none of
 /// its version.
-fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
+fn keys_to_set(cluster: &Cluster, observed: &Observed, closing: &BTreeSet<String>) -> Vec<Call> {
     let mut calls = Vec::new();
     for group in cluster.groups() {
-        let wanted = config::live_keys(cluster, &group);
+        let of_group = config::live_keys(cluster, &group);
         for pod in cluster.pods_of(&group) {
+            let mut wanted = of_group.clone();
+            if closing.contains(&pod) {
+                wanted.insert(PERMISSION.into(), CLOSED.into());
+            }
             let differs = |(key, value): &(&String, &String)| {
                 observed.engine.live_key(&pod, key).is_some_and(|has| !same_value(has, value))
             };
@@ -344,23 +370,24 @@ fn next_step(
     observed: &Observed,
     outdated: &[&PodFact],
     waiting: &BTreeSet<String>,
-    writes: &[Write],
+    closing: &mut BTreeSet<String>,
     holds: &mut Vec<Hold>,
 ) -> Option<Step> {
-    // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
-    if sets_change(writes) || status_lags(observed) {
-        return None;
-    }
     // One that serves waits until its StatefulSet gets the other version, too: a second restart would be for nothing.
     let due = || outdated.iter().filter(|p| !(p.ready && waiting.contains(&p.set)));
     let first = due().next()?.component;
     // Roles one after the other: brokers wait until name servers and controllers have taken the change.
     for pod in due().filter(|p| p.component == first) {
-        if let Some(other) = still_starting(cluster, observed, outdated, pod) {
-            holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
+        if let Some(other) = still_starting(cluster, observed, outdated, closing, pod) {
+            // For one that takes no new messages there is a hold of its own.
+            if !closing.contains(&other) {
+                holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
+            }
             continue;
         }
-        match may_restart(cluster, observed, pod) {
+        let consent = may_restart(cluster, observed, pod);
+        let quiet = |consent| closed(cluster, observed, pod, closing).map(|()| consent);
+        match consent.and_then(quiet) {
             Ok(Consent::Stop) => {
                 return Some(Step::Restart {
                     pod: pod.name.clone(),
@@ -392,7 +419,13 @@ fn status_lags(observed: &Observed) -> bool {
 /// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
 /// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
 /// to one that does not serve itself.
-fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact], pod: &PodFact) -> Option<String> {
+fn still_starting(
+    cluster: &Cluster,
+    observed: &Observed,
+    outdated: &[&PodFact],
+    closing: &BTreeSet<String>,
+    pod: &PodFact,
+) -> Option<String> {
     if !pod.ready {
         return None;
     }
@@ -406,8 +439,20 @@ fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact],
     }));
     let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
     let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
-    sets.into_iter()
+    let goes = |name: &String| closing.contains(name) || !serves(name) && !waits(name);
+    let going: Vec<(Component, String, String)> = sets
+        .into_iter()
         .filter(|(component, set, _)| *component <= pod.component && *set != pod.set)
-        .flat_map(|(_, set, replicas)| (0..replicas).map(move |i| format!("{set}-{i}")))
-        .find(|name| !serves(name) && !waits(name))
+        .flat_map(|(component, set, n)| (0..n).map(move |i| (component, set.clone(), format!("{set}-{i}"))))
+        .filter(|(_, _, name)| goes(name))
+        .collect();
+    let zone = |name: &String| observed.pods.iter().find(|p| p.name == *name)?.zone.as_ref();
+    // Two zones at once, and the loss of a third would find groups with a single copy.
+    let elsewhere = |name: &String| pod.zone.is_some() && zone(name) != pod.zone.as_ref();
+    let groups: BTreeSet<&String> = going.iter().map(|(_, set, _)| set).collect();
+    let full = groups.len() >= cluster.brokers.max_unavailable;
+    let blocks = |(component, _, name): &&(Component, String, String)| {
+        full || *component != Component::Broker || pod.component != Component::Broker || elsewhere(name)
+    };
+    going.iter().find(blocks).map(|(_, _, name)| name.clone())
 }

@@ -48,6 +48,15 @@ pub struct PodFact {
     /// Why it does not run, as Kubernetes says: `ImagePullBackOff: …`, `Unschedulable: …`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trouble: Option<String>,
+    /// Node that it runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Zone of that node: Kubernetes 1.35 and later labels pods with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// What its label says it is in its broker group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// Its address now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
@@ -79,6 +88,9 @@ impl PodFact {
             since: since(pod),
             restarts: restarts(pod),
             trouble: trouble(pod),
+            node: spec.and_then(|s| s.node_name.clone()),
+            zone: pod.labels().get(labels::ZONE).cloned(),
+            role: pod.labels().get(labels::ROLE).cloned(),
             ip: pod.status.as_ref().and_then(|s| s.pod_ip.clone()),
             gone_since: gone_since(pod),
         })

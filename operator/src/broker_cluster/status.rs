@@ -9,6 +9,7 @@ use gantry_crds::{APPROVE_PLAN_ANNOTATION, BrokerCluster, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::broker_cluster::counts::{Count, Counts, all, shown};
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::parse::{Cluster, Mode};
 use crate::broker_cluster::plan::{Plan, Step};
 use crate::broker_cluster::view::Observed;
@@ -54,6 +55,7 @@ pub fn status(
     let mut groups: Vec<GroupStatus> = all.groups().iter().map(|g| group(&all, observed, g)).collect();
     for g in &mut groups {
         g.phase = outcome.plan.phases.get(&g.name).copied().unwrap_or_default();
+        g.closed_since = closed_since(&g.name, observed, outcome.plan, old, now);
         if g.phase == GroupPhase::Draining {
             let before = old.groups.iter().find(|o| o.name == g.name).and_then(|o| o.drain.as_ref());
             g.drain = progress::drain(before, observed.engine.groups.get(&g.name).and_then(|v| v.left.as_ref()), now);
@@ -120,6 +122,14 @@ fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
         replicas,
         ..GroupStatus::default()
     }
+}
+
+/// Since when the master of a group takes no new messages, because it is about to go.
+fn closed_since(group: &str, observed: &Observed, plan: &Plan, old: &BrokerClusterStatus, now: &Time) -> Option<Time> {
+    let closed = |pod: &&String| observed.engine.live_key(pod, PERMISSION) == Some(CLOSED);
+    plan.closing.iter().filter(closed).find(|pod| pod.rsplit_once('-').is_some_and(|(set, _)| set == group))?;
+    let before = old.groups.iter().find(|o| o.name == group).and_then(|o| o.closed_since.clone());
+    Some(before.unwrap_or_else(|| now.clone()))
 }
 
 /// Whole MiB, so that a busy replica does not make a write to the API server of every message.
@@ -366,8 +376,8 @@ fn degraded(
     if let Some(stuck) = stuck(groups) {
         return (Truth::True, Reason::ConsumerStuck, stuck);
     }
-    // To wait for consumers, for a new group's offsets, or for a turn, is how it should be.
-    let expected = [Reason::GroupDraining, Reason::GroupOpening, Reason::Rolling];
+    // To wait for consumers, for a new group's offsets, for clients that go elsewhere, or for a turn, is how it should be.
+    let expected = [Reason::GroupDraining, Reason::GroupOpening, Reason::HandingOver, Reason::Rolling];
     match outcome.plan.holds.iter().find(|h| !expected.contains(&h.reason())) {
         Some(hold) => (Truth::True, hold.reason(), hold.to_string()),
         None => (Truth::False, Reason::AsDeclared, format!("{} is as declared", cluster.name)),

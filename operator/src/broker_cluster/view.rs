@@ -31,6 +31,21 @@ pub struct Observed {
     pub metadata_on: BTreeSet<String>,
     /// The change of version that is under way or failed, as the last pass wrote it down.
     pub upgrade: Option<UpgradeStatus>,
+    /// Since when masters of groups take no new messages before their restart, as the last pass wrote it down, in seconds of the epoch.
+    pub closed_since: BTreeMap<String, i64>,
+    /// Nodes that brokers run on.
+    pub nodes: NodeView,
+}
+
+/// What was seen of the nodes that brokers run on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NodeView {
+    /// Those that take no new pods (`kubectl cordon`, `kubectl drain`).
+    pub cordoned: BTreeSet<String>,
+    /// Why some could not be looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
 }
 
 impl Observed {
@@ -41,6 +56,8 @@ impl Observed {
         self.empty_since = status.groups.iter().filter_map(empty).collect();
         self.metadata_on = status.metadata_on.iter().cloned().collect();
         self.upgrade.clone_from(&status.upgrade);
+        let closed = |g: &GroupStatus| Some((g.name.clone(), g.closed_since.as_ref()?.0.as_second()));
+        self.closed_since = status.groups.iter().filter_map(closed).collect();
         self
     }
 }

@@ -23,8 +23,8 @@ const UNNOTICED: u64 = 12;
 /// Remembers what the operator did, and complains.
 #[derive(Default)]
 pub struct Oracle {
-    /// The pod that was restarted last, until its successor is ready: name, old uid and role.
-    in_flight: Option<(String, String, Component)>,
+    /// Pods that were restarted, until their successors are ready, with their old uids and roles.
+    in_flight: BTreeMap<String, (String, Component)>,
     /// Broker pods that were stopped by the operator and are not back in the sync state set, with their old uids.
     down: BTreeMap<String, String>,
     /// Since when a group has had no master that serves.
@@ -60,7 +60,7 @@ impl Oracle {
             let cluster = existing(&pass.cluster, &pass.observed.live);
             self.judge(&before, &cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component, .. } = step {
-                self.in_flight = Some((pod.clone(), uid.clone(), component));
+                self.in_flight.insert(pod.clone(), (uid.clone(), component));
                 if component == Component::Broker {
                     self.down.insert(pod, uid);
                 }
@@ -88,20 +88,14 @@ impl Oracle {
 
     /// Looks at what became of the last restarts.
     fn note(&mut self, world: &World) {
-        if self
-            .in_flight
-            .as_ref()
-            .is_some_and(|(pod, uid, _)| world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready))
-        {
-            self.in_flight = None;
-        }
+        self.in_flight.retain(|pod, (uid, _)| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
         // One that was declared away does not come back.
         let declared = |pod: &str| {
             let replicas = world.api.get(ChildKind::StatefulSet, group_of(pod)).map(|s| s["spec"]["replicas"].as_u64());
             let ordinal = pod.rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
             replicas.flatten() > ordinal
         };
-        self.in_flight.take_if(|(pod, _, role)| *role == Component::Broker && !declared(pod));
+        self.in_flight.retain(|pod, (_, role)| *role != Component::Broker || declared(pod));
         self.down.retain(|pod, _| declared(pod));
         self.down.retain(|pod, uid| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
     }
@@ -121,8 +115,12 @@ impl Oracle {
             return Ok(());
         }
         // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
-        let waits = |(other, _, role): &&(String, String, Component)| other != pod && role <= component;
-        if let Some((other, ..)) = self.in_flight.as_ref().filter(waits) {
+        let waits = self.in_flight.iter().filter(|(other, (_, role))| *other != pod && role <= component);
+        let (brokers, others): (Vec<_>, Vec<_>) = waits.partition(|(_, (_, role))| *role == Component::Broker);
+        // Of brokers as many groups as may be, and of each one replica.
+        let groups: BTreeSet<&str> = brokers.iter().map(|(other, _)| group_of(other)).collect();
+        let full = groups.len() >= cluster.brokers.max_unavailable || groups.contains(group_of(pod));
+        if let Some((other, _)) = others.first().or(brokers.first().filter(|_| full)) {
             return Err(format!("{other} is still being restarted"));
         }
         if *component == Component::Broker && cluster.replicas_of(&fact.set) > 1 {

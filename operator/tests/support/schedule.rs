@@ -80,7 +80,13 @@ impl Schedule {
         let reclaim = dice.one(&["Retain", "Delete"]).unwrap();
         let storage = json!({"giveUpAfter": "5m", "reclaimPolicy": reclaim});
         let spec = json!({
-            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas, "storage": storage},
+            "brokers": {
+                "groups": 1 + dice.below(2),
+                "replicas": replicas,
+                "storage": storage,
+                "maxUnavailableGroups": 1 + dice.below(2),
+                "drainBeforeRestart": dice.below(2) == 0,
+            },
             "nameServers": {"replicas": 1 + dice.below(2)},
             "controllers": {"replicas": controllers},
             "proxies": {"replicas": 1 + dice.below(2)},
@@ -398,7 +404,10 @@ impl Schedule {
             (ChildKind::StatefulSet | ChildKind::Deployment, 3) => o["spec"]["replicas"] = json!(0),
             (ChildKind::StatefulSet | ChildKind::Deployment, 4) => o["spec"]["replicas"] = json!(5),
             (ChildKind::Service, _) => o["spec"]["selector"] = json!({"app": "another"}),
-            (ChildKind::PodDisruptionBudget, _) => o["spec"]["maxUnavailable"] = json!(0),
+            (ChildKind::PodDisruptionBudget, _) if o["spec"]["minAvailable"].is_null() => {
+                o["spec"]["maxUnavailable"] = json!(0);
+            }
+            (ChildKind::PodDisruptionBudget, _) => o["spec"]["minAvailable"] = json!(9),
             _ => o["metadata"]["annotations"] = json!({}),
         });
     }

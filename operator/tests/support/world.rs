@@ -9,6 +9,7 @@ use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
 use gantry::broker_cluster::plan::{Growth, Step};
 use gantry::broker_cluster::resources::Resources;
+use gantry::broker_cluster::roles::Role;
 use gantry::broker_cluster::transition;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
@@ -65,6 +66,8 @@ pub struct Pod {
     failing_since: Option<u64>,
     /// It was told to go.
     pub terminating: bool,
+    /// What its label says it is in its broker group.
+    role: Option<String>,
     /// Since when its node is gone as far as the API server can tell.
     gone_since: Option<u64>,
 }
@@ -253,6 +256,7 @@ impl World {
             service_account: text(&spec["serviceAccountName"]),
             version: label(labels::VERSION),
             image: text(&spec["containers"][0]["image"]),
+            role: None,
             since: self.now,
             started: None,
             ready: false,
@@ -614,6 +618,13 @@ impl World {
         Ok(())
     }
 
+    /// Does what apply.rs does with roles of pods.
+    pub fn label(&mut self, role: &Role) {
+        if let Some(pod) = self.pods.get_mut(&role.pod).filter(|p| p.uid == role.uid) {
+            pod.role = Some(role.role.to_owned());
+        }
+    }
+
     /// Does what apply.rs does with claims of replicas that were declared away.
     pub fn delete_surplus(&mut self, claim: &ClaimFact) {
         let pod = claim.name.trim_start_matches(names::CLAIM_PREFIX).to_owned();
@@ -694,6 +705,9 @@ impl Pod {
             restarts: 0,
             trouble: None,
             ip: None,
+            node: None,
+            zone: None,
+            role: self.role.clone(),
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }

@@ -80,7 +80,7 @@ pub fn resources(cluster: &Cluster) -> Resources {
         let own = cluster.running(group);
         config_maps.extend([config::broker(&own, group), config::broker_live(&own, group)]);
         stateful_sets.push(broker::stateful_set(&own, group));
-        pod_disruption_budgets.push(pdb::of_group(&own, group));
+        pod_disruption_budgets.extend(pdb::of_group(&own, group));
     }
     let mut services = vec![
         service::headless(&servers, Component::NameServer),
