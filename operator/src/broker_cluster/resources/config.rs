@@ -125,6 +125,8 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         // After a switch a replica is not counted before it has said how far it is, which it does with its next heartbeat: the engine's 5 s are 5 s without
         // an acknowledged message where fewer than minInSyncReplicas are left.
         ("haSendHeartbeatInterval", "500".into()),
+        // A replica that asked a master that hangs waits so long before it asks again, the new one: the engine's 20 s are 20 s without an acknowledged message.
+        ("haHousekeepingInterval", "3000".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
         ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
