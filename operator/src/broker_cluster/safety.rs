@@ -63,7 +63,9 @@ pub enum Hold {
         name_server: String,
     },
     /// A replica copies what it lacks.
-    #[error("{pod} is not restarted: it copies what it lacks, and a former master that is stopped meanwhile may keep messages that nobody else has")]
+    #[error(
+        "{pod} is not restarted: it copies what it lacks, and a former master that is stopped meanwhile may keep messages that nobody else has"
+    )]
     CatchesUp {
         /// The replica.
         pod: String,
