@@ -3,7 +3,7 @@
 use gantry::broker_cluster::resources::resources;
 use serde_json::{Value, json};
 
-use crate::server::{admin, collection, namespace, put, send};
+use crate::server::{Answer, admin, collection, namespace, put, send, until};
 use crate::support::{object_of, settings};
 
 /// Every cluster of the goldens, and what is made of it.
@@ -72,7 +72,14 @@ async fn taken(client: &kube::Client, home: &str, template: &Value) -> Result<()
         }
     }
     let path = format!("{}?dryRun=All&fieldValidation=Strict", collection(&pod, home));
-    send(client, "POST", &path, &pod).await.taken()
+    // Admission knows priority classes from a watch, which may be a moment behind.
+    let behind = |answer: &Answer| answer.message().contains("no PriorityClass with name");
+    until("the priority class is known", async || match send(client, "POST", &path, &pod).await {
+        answer if behind(&answer) => Err(answer.message().to_owned()),
+        answer => Ok(answer),
+    })
+    .await
+    .taken()
 }
 
 #[tokio::test]
