@@ -18,9 +18,9 @@ use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::roles::Role;
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
-use crate::engine::{ClusterId, EngineWrite};
+use crate::engine::{ClusterAddresses, ClusterId, EngineWrite};
 use crate::error::Error;
-use crate::labels::{MANAGER, ROLE};
+use crate::labels::{LOG_END, MANAGER, ROLE};
 
 /// Time that replicas get to change their role after an election.
 const ROLE_CHANGE: Duration = Duration::from_millis(250);
@@ -156,13 +156,18 @@ async fn label(ctx: &Context, cluster: &Cluster, role: &Role) -> Result<(), Erro
 async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error> {
     ctx.leadership.check()?;
     let action = match step {
-        Step::Elect { group, id, to, .. } => {
+        Step::Elect { group, id, to, from, end } => {
             let write = EngineWrite::ElectMaster {
                 controllers: cluster.controller_addresses(),
                 group: group.clone(),
                 id: u64::try_from(*id).unwrap_or_default(),
             };
+            // Before, so that it is known whatever becomes of this process; and once more afterwards, exactly.
+            remember_end(ctx, cluster, from, *end).await?;
             ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+            tokio::time::sleep(ROLE_CHANGE).await;
+            let now = log_end(ctx, cluster, group, from).await;
+            remember_end(ctx, cluster, from, now.filter(|now| Some(*now) > *end)).await?;
             lead(ctx, cluster, group, to).await;
             "Elect"
         }
@@ -187,12 +192,35 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
 /// Replicas change their role within a few milliseconds of an election, and forget then whom they followed: after that they are told of the new master.
 /// Until one follows, nothing is acknowledged. That this failed is no harm but a delay.
 async fn lead(ctx: &Context, cluster: &Cluster, group: &str, master: &str) {
-    tokio::time::sleep(ROLE_CHANGE).await;
     let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != master).collect();
     let follow = Call::Follow { master: master.to_owned(), replicas };
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     if let Err(error) = ctx.engine.execute(&id, &follow.write(cluster)).await {
         tracing::debug!(%error, "replicas could not be told of their new master");
+    }
+}
+
+/// Where the log of a broker ends now, in bytes.
+async fn log_end(ctx: &Context, cluster: &Cluster, group: &str, pod: &str) -> Option<i64> {
+    let address = cluster.address_of_broker(pod);
+    let only = ClusterAddresses {
+        cluster: ClusterId::new(&cluster.namespace, &cluster.name),
+        name_servers: Vec::new(),
+        controllers: Vec::new(),
+        groups: [(group.to_owned(), vec![address.clone()])].into(),
+    };
+    ctx.engine.observe(&only).await.brokers.get(&address)?.runtime.known()?.log_end
+}
+
+/// Writes down where the log of a master that hands over ends: it must not be restarted before the new master's log is longer.
+async fn remember_end(ctx: &Context, cluster: &Cluster, pod: &str, end: Option<i64>) -> Result<(), Error> {
+    let Some(end) = end else { return Ok(()) };
+    ctx.leadership.check()?;
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let patch = json!({"metadata": {"annotations": {LOG_END: end.to_string()}}});
+    match api.patch_metadata(pod, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        result => result.map(drop).map_err(Error::kubernetes(format!("annotate Pod/{pod}"))),
     }
 }
 

@@ -30,6 +30,9 @@ pub const PHASE: &str = "gantry.dev/phase";
 /// Label of a broker pod: what it is in its group, `master` or `slave`. Disruption budgets go by it.
 pub const ROLE: &str = "rocketmq.gantry.dev/role";
 
+/// Annotation of a broker pod that was master and handed over: where its log ended then, in bytes. See docs/design/0008-failover.md.
+pub const LOG_END: &str = "gantry.dev/log-end";
+
 /// Label of nodes, and since Kubernetes 1.35 of their pods.
 pub const ZONE: &str = "topology.kubernetes.io/zone";
 

@@ -2,7 +2,7 @@
 //! slaves one at a time. So a drained node waits until the master has become a slave, and nobody's writes stop. Pure.
 
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::Step;
+use crate::broker_cluster::plan::{Step, elect};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::view::{Observed, PodFact};
 
@@ -14,7 +14,7 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
         let Some(node) = pod.node.as_ref().filter(|n| observed.nodes.cordoned.contains(*n)) else { continue };
         let why = match may_restart(cluster, observed, pod) {
             Ok(Consent::MoveMasterFirst { to, id }) if !on_cordoned(observed, &to) => {
-                return Some(Step::Elect { group, to, id, from: pod.name.clone() });
+                return Some(elect(observed, &group, to, id, &pod.name));
             }
             Ok(_) => "no replica in sync is on another node".to_owned(),
             Err(hold) => hold.why(),

@@ -254,6 +254,9 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
             .map(|r| pod_of(&r.address))
             .collect(),
         identities,
+        ends: replicas()
+            .filter_map(|r| Some((pod_of(&r.address), facts.brokers.get(&r.address)?.runtime.known()?.log_end?)))
+            .collect(),
         followers: facts.followers(group),
         master: g.master_address.as_deref().map(pod_of),
         epoch: i64::from(g.master_epoch),

@@ -93,6 +93,9 @@ pub enum Step {
         id: i64,
         /// Pod that is master now.
         from: String,
+        /// Where its log ended at the last look, in bytes.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        end: Option<i64>,
     },
     /// Delete a pod; its StatefulSet makes it again from the new template.
     Restart {
@@ -398,12 +401,19 @@ fn next_step(
                 });
             }
             Ok(Consent::MoveMasterFirst { to, id }) => {
-                return Some(Step::Elect { group: pod.set.clone(), to, id, from: pod.name.clone() });
+                return Some(elect(observed, &pod.set, to, id, &pod.name));
             }
             Err(hold) => holds.push(hold),
         }
     }
     None
+}
+
+/// The election of another master than `from`.
+#[must_use]
+pub fn elect(observed: &Observed, group: &str, to: String, id: i64, from: &str) -> Step {
+    let end = observed.engine.sync(group).ok().and_then(|s| s.ends.get(from).copied());
+    Step::Elect { group: group.to_owned(), to, id, from: from.to_owned(), end }
 }
 
 fn sets_change(writes: &[Write]) -> bool {

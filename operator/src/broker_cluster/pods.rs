@@ -57,6 +57,9 @@ pub struct PodFact {
     /// What its label says it is in its broker group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<String>,
+    /// Where its log ended when it handed over, in bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_end: Option<i64>,
     /// Its address now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ip: Option<String>,
@@ -90,6 +93,7 @@ impl PodFact {
             trouble: trouble(pod),
             node: spec.and_then(|s| s.node_name.clone()),
             zone: pod.labels().get(labels::ZONE).cloned(),
+            log_end: pod.annotations().get(labels::LOG_END).and_then(|end| end.parse().ok()),
             role: pod.labels().get(labels::ROLE).cloned(),
             ip: pod.status.as_ref().and_then(|s| s.pod_ip.clone()),
             gone_since: gone_since(pod),

@@ -371,6 +371,13 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     let Some(master) = &sync.master else {
         return Err(Hold::NoMaster { pod: pod.name.clone(), group: group.clone() });
     };
+    if !leads && let Some(end) = pod.log_end {
+        // What was cut off its log when it handed over is valid on its disk until as much has come in its place.
+        let overwritten = sync.ends.get(master).is_some_and(|now| *now >= end);
+        if !overwritten {
+            return Err(Hold::CatchesUp { pod: pod.name.clone() });
+        }
+    }
     let left: Vec<String> = sync.in_sync.iter().filter(|p| **p != pod.name).cloned().collect();
     // Every other replica, not just as many as writes need: the next failure must not find a group already thin.
     let wanted = replicas - 1;

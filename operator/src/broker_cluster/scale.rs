@@ -10,7 +10,7 @@ use crate::broker_cluster::call::Call;
 use crate::broker_cluster::extent::{existing, set};
 use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
 use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::Step;
+use crate::broker_cluster::plan::{Step, elect};
 use crate::broker_cluster::safety::Hold;
 use crate::broker_cluster::view::{Left, Observed, Queues};
 
@@ -305,7 +305,7 @@ fn may_shrink(cluster: &Cluster, observed: &Observed, group: &str) -> Result<Opt
         Some(master) if *master == pod => {
             let to = rest.iter().find_map(|p| Some((p, sync.ids.get(p).filter(|_| sync.answering.contains(p))?)));
             let (to, id) = to.ok_or_else(|| held("no in-sync replica answers".into()))?;
-            Ok(Some(Step::Elect { group: group.to_owned(), to: to.clone(), id: *id, from: pod }))
+            Ok(Some(elect(observed, group, to.clone(), *id, &pod)))
         }
         Some(_) => Ok(None),
     }

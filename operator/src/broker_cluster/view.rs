@@ -223,6 +223,9 @@ pub struct SyncState {
     /// Pods that answered when they were asked themselves, just now: the controllers miss one that is gone only after 10 s.
     #[serde(default)]
     pub answering: BTreeSet<String>,
+    /// Where the logs of pods end, in bytes, of those that said so.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ends: BTreeMap<String, i64>,
     /// Addresses to which the master sends its log, where it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followers: Option<BTreeSet<String>>,

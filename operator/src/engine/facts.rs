@@ -170,6 +170,8 @@ pub struct BrokerRuntime {
     pub timer_behind_seconds: Option<i64>,
     /// How full its volume is, from 0 to 1.
     pub disk_ratio: Option<f64>,
+    /// The end of its log in bytes.
+    pub log_end: Option<i64>,
 }
 
 /// How a broker replicates, as it sees it.

@@ -205,6 +205,7 @@ fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineE
         delayed_messages: info.delayed_messages(),
         timer_behind_seconds: info.timer_behind_seconds(),
         disk_ratio: info.commit_log_disk_ratio(),
+        log_end: info.commit_log_max_offset(),
     })
 }
 

@@ -74,7 +74,9 @@ impl Operator {
     /// One pass over the cluster, or `None` where the last one had nothing to do and nothing has changed since.
     pub fn pass(&mut self, world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Option<Pass> {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
-        let (pods, engine) = world.sight(&cluster);
+        let (pods, mut engine) = world.sight(&cluster);
+        // Logs grow all the time.
+        engine.groups.values_mut().filter_map(|g| g.sync.as_mut().ok()).for_each(|s| s.ends.clear());
         let status = object.status.iter().flat_map(|s| &s.groups);
         let closing = object.status.iter().flat_map(|s| &s.groups).any(|g| g.closed_since.is_some());
         let upgrades = object.status.as_ref().is_some_and(|s| s.upgrade.is_some());

@@ -707,6 +707,7 @@ impl Pod {
             ip: None,
             node: None,
             zone: None,
+            log_end: None,
             role: self.role.clone(),
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }

@@ -112,6 +112,7 @@ impl World {
             delayed_messages: Some(broker.disk.delayed),
             timer_behind_seconds: Some(0),
             disk_ratio: Some(0.1),
+            log_end: i64::try_from(broker.disk.end).ok(),
         };
         let replication = |broker: &Broker| {
             let group = self.groups.get(&broker.group);
