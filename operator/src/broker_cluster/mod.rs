@@ -8,6 +8,7 @@ pub mod identities;
 pub mod keys;
 pub mod memory;
 pub mod observe;
+mod outsiders;
 pub mod parse;
 pub mod plan;
 pub mod progress;

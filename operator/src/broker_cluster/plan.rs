@@ -14,7 +14,7 @@ use crate::broker_cluster::resources::{Resources, config, resources};
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
-use crate::broker_cluster::{given_up, identities, stranded};
+use crate::broker_cluster::{given_up, identities, outsiders, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::engine::same_value;
 use crate::{labels, quantity};
@@ -114,6 +114,8 @@ pub enum Cause {
     Outdated,
     /// It follows no master and does not notice.
     Stranded,
+    /// It takes no part in its Raft group.
+    Outsider,
 }
 
 impl Cause {
@@ -129,6 +131,7 @@ impl Cause {
         match self {
             Self::Outdated => "to take up a change",
             Self::Stranded => "because its master does not send to it",
+            Self::Outsider => "because it answers and follows no leader",
         }
     }
 }
@@ -151,6 +154,7 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
         holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
     }
     let mut step = given_up::next(&cluster, observed, &mut holds)
+        .or_else(|| outsiders::next(&cluster, observed))
         .or_else(|| stranded::next(&cluster, observed))
         .or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
     // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
