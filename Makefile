@@ -68,4 +68,4 @@ trial-controllers: ## both types of controllers against lost disks and failures,
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
 e2e-faults: ## every single failure, scaling and upgrades under an audit of every message: about an hour
-	@hack/e2e --nocapture failover:: scale:: upgrade::
+	@NODES=3 hack/e2e --nocapture failover:: scale:: upgrade::

@@ -53,6 +53,14 @@ pub struct BrokerClusterSpec {
     )]
     pub version: String,
 
+    /// How long a pod that took another version may need until it serves and is in sync, 1m to 9999h, e.g. 10m or 1h. Default 10m. One that needs
+    /// longer stops the upgrade, and pods go back to the version before.
+    #[serde(default = "default_upgrade_timeout")]
+    #[schemars(length(max = 12))]
+    #[x_kube(validation = Rule::new("self.matches('^[1-9][0-9]{0,3}(m|h)$')")
+        .message("upgradeTimeout is a number of m or h: write e.g. 10m"))]
+    pub upgrade_timeout: String,
+
     /// Image of the engine in place of the one derived from `version`. It must keep the image contract of broker-image/README.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
@@ -113,6 +121,10 @@ pub struct BrokerClusterSpec {
 
 fn default_version() -> String {
     "5.5.0".into()
+}
+
+fn default_upgrade_timeout() -> String {
+    "10m".into()
 }
 
 /// Name servers.
@@ -223,6 +235,16 @@ pub struct Brokers {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync_replicas: Option<i32>,
+    /// How many broker groups may have a replica restarted at the same time, 1 to 100. Default 1. Never more than one replica of a group; where nodes
+    /// have zones, only replicas of one zone.
+    #[serde(default = "one")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_unavailable_groups: i32,
+    /// Whether a master takes no new messages for a minute before it is restarted or hands over, so that clients send to other groups meanwhile. Default
+    /// true; without another group that takes messages nothing is drained. With false writers to the group pause for about a second, and messages of one
+    /// message group (FIFO) stay in one broker group.
+    #[serde(default = "yes")]
+    pub drain_before_restart: bool,
     /// The volume of each replica.
     #[serde(default)]
     pub storage: BrokerStorage,
@@ -241,6 +263,8 @@ impl Default for Brokers {
             groups: 1,
             replicas: 1,
             min_in_sync_replicas: None,
+            max_unavailable_groups: one(),
+            drain_before_restart: yes(),
             storage: BrokerStorage::default(),
             role: Role::default(),
         }

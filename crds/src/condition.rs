@@ -135,12 +135,20 @@ reasons! {
     GroupOpening,
     /// Every copy of a broker group that was in sync is gone: its replicas came back with empty volumes, and none is made master without consent.
     CopiesLost,
+    /// A master's node is cordoned, and no other replica can take over now.
+    NodeCordoned,
     /// A replica's node is gone for longer than giveUpAfter, and to give it up now is not safe.
     NodeGone,
     /// The number of controllers is fixed at creation.
     ControllersFixed,
     /// Volumes only grow.
     VolumeSizeFixed,
+    /// A known defect of the engine, or what a version stored, speaks against the version that is declared.
+    EngineHazard,
+    /// How messages are stored can't be changed by this key once there are messages.
+    StorageFormatFixed,
+    /// Pods of the new version are not well: no further pod takes it, and those that did went back where they could.
+    UpgradeFailed,
     /// The BrokerCluster that clusterRef names does not exist, or is not watched.
     ClusterNotFound,
     /// The BrokerCluster does not take objects from this namespace.
@@ -201,6 +209,12 @@ reasons! {
     GroupClosed,
     /// A broker group that held no message any more was removed.
     GroupRemoved,
+    /// A change of the engine's version began.
+    UpgradeStarted,
+    /// Every pod runs the declared version.
+    Upgraded,
+    /// Every pod runs the version again that was before.
+    RolledBack,
     /// A reconcile took longer than its time limit.
     ReconcileTimedOut,
     /// This process no longer holds the leader lease.

@@ -34,6 +34,15 @@ pub const PAUSED_ANNOTATION: &str = "gantry.dev/paused";
 /// `2026-01-31T12:00:00Z`; whatever was deleted until then is meant.
 pub const CONFIRM_DELETIONS_ANNOTATION: &str = "gantry.dev/confirm-deletions";
 
+/// `metadata.annotations` key of a BrokerCluster with `reconcilePolicy: Plan`: `status.planHash` of the plan that is approved.
+pub const APPROVE_PLAN_ANNOTATION: &str = "gantry.dev/approve-plan";
+
+/// `metadata.annotations` key of a BrokerCluster: names of hazards that are accepted, separated by commas. docs/how-to/upgrade.md lists them.
+pub const ACCEPT_HAZARDS_ANNOTATION: &str = "gantry.dev/accept-hazards";
+
+/// `metadata.annotations` key of a BrokerCluster: another value than before lets Gantry try an upgrade again that was rolled back or stopped.
+pub const RETRY_UPGRADE_ANNOTATION: &str = "gantry.dev/retry-upgrade";
+
 /// The definitions of all kinds, in the order in which they are applied.
 #[must_use]
 pub fn definitions() -> Vec<CustomResourceDefinition> {

@@ -25,6 +25,9 @@ pub struct BrokerClusterStatus {
     /// The figures of `kubectl get`.
     #[serde(default)]
     pub summary: Summary,
+    /// A change of the engine's version that is under way, or that did not go well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
     /// Every broker group.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -39,9 +42,12 @@ pub struct BrokerClusterStatus {
     /// What is not being done now, and why.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub holds: Vec<HoldStatus>,
-    /// With reconcilePolicy Plan: what Gantry would do, in order.
+    /// With reconcilePolicy Plan or Observe: what Gantry would do, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub plan: Vec<PlannedChange>,
+    /// With reconcilePolicy Plan: stamp of what is declared. Annotation gantry.dev/approve-plan with this very value lets Gantry make it so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_hash: Option<String>,
     /// Deletions of topics and consumer groups: how many there were lately, and how many are held until somebody confirms them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletions: Option<Deletions>,
@@ -129,6 +135,9 @@ pub struct GroupStatus {
     /// What a group that is to go still holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainStatus>,
+    /// Since when its master takes no new messages, because it is to be restarted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closed_since: Option<Time>,
 }
 
 /// Where a broker group is between its creation and its removal.
@@ -274,11 +283,79 @@ pub struct HoldStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlannedChange {
-    /// Create, Update, Delete, Elect or Restart.
+    /// Create, Update, Delete, Grow, Set, Elect, Restart, Replace, …
     pub action: String,
     /// What, e.g. `StatefulSet/shop-broker-0`.
     pub object: String,
     /// Why, or which fields differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// What clients may notice of it.
+    #[serde(default)]
+    pub risk: Risk,
+    /// Pods that it disturbs, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub affects: Vec<String>,
+}
+
+/// What clients may notice of a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum Risk {
+    /// Nothing.
+    #[default]
+    None,
+    /// A process stops and starts again while others serve.
+    Restart,
+    /// Another replica becomes master: writers to the group pause for about a second.
+    HandOver,
+    /// A process stops and starts again, and nobody serves in its place meanwhile: it is the only one of its kind or group.
+    Interruption,
+    /// A volume is deleted, with what is on it.
+    DataLoss,
+}
+
+/// A change of the engine's version. What is written here is acted on by the next pass, so that it is known also after the operator starts anew.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct UpgradeStatus {
+    /// Version before.
+    pub from: String,
+    /// Image before.
+    pub from_image: String,
+    /// Version to be.
+    pub to: String,
+    /// Where it is.
+    pub phase: UpgradePhase,
+    /// The broker group that takes the version before the others do.
+    pub canary: String,
+    /// Pods that run what they should: `to`, or `from` while and after rolling back.
+    pub done: i32,
+    /// Pods there should be.
+    pub total: i32,
+    /// A sentence, e.g. `3/11 pods run 5.5.0`.
+    pub progress: String,
+    /// Why it was stopped, where it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it is in this phase.
+    pub since: Time,
+    /// `metadata.generation` for which it was begun or stopped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<i64>,
+    /// Annotation gantry.dev/retry-upgrade as it was then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+}
+
+/// Where a change of the engine's version is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub enum UpgradePhase {
+    /// Roles take the new version one after the other.
+    Rolling,
+    /// A pod of the new version is not well: all go back to the version before.
+    RollingBack,
+    /// All went back. Tried again when the spec changes, or annotation gantry.dev/retry-upgrade gets another value.
+    RolledBack,
+    /// A pod of the new version is not well, and what it stored keeps it from going back: no further pod takes it.
+    Stopped,
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use gantry_crds::condition::{ConditionType, condition};
-use gantry_crds::status::{EndpointStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus};
+use gantry_crds::status::{EndpointStatus, HoldStatus, PlannedChange, ReplicaState, ReplicaStatus, Risk};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Reason, Topic};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -117,11 +117,11 @@ fn everything() -> Vec<Value> {
         all
     };
     let spec = json!({
-        "version": "5.5.0", "image": "a:b", "imagePullSecrets": [{"name": "s"}],
+        "version": "5.5.0", "upgradeTimeout": "10m", "image": "a:b", "imagePullSecrets": [{"name": "s"}],
         "nameServers": with(json!({"replicas": 1})),
         "controllers": with(json!({"replicas": 1, "storage": {"size": "1Gi", "class": "c"}})),
         "brokers": with(json!({
-            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete", "giveUpAfter": "30m"},
+            "groups": 1, "replicas": 1, "minInSyncReplicas": 1, "maxUnavailableGroups": 2, "drainBeforeRestart": false, "storage": {"size": "1Gi", "class": "c", "reclaimPolicy": "Delete", "giveUpAfter": "30m"},
         })),
         "proxies": with(json!({
             "replicas": 1, "autoscaling": {"minReplicas": 1, "maxReplicas": 2, "targetCpuUtilizationPercentage": 50},
@@ -136,7 +136,7 @@ fn everything() -> Vec<Value> {
     let replica = ReplicaStatus { pod: "p".into(), state: ReplicaState::CatchingUp, behind_bytes: Some(1) };
     let group = json!({
         "name": "g", "master": "m", "epoch": 1, "replicas": [replica], "phase": "Draining",
-        "drain": {
+        "closedSince": "2026-11-01T10:00:00Z", "drain": {
             "since": "2026-01-02T03:04:05Z", "at": "2026-01-02T03:04:05Z", "emptySince": "2026-01-02T03:04:05Z", "messages": 1, "delayed": 1,
             "transactions": 1, "estimatedSeconds": 1, "unreadTopics": ["t"],
             "consumers": [{"group": "g", "messages": 1, "progressedAt": "2026-01-02T03:04:05Z", "stuck": true}],
@@ -153,7 +153,12 @@ fn everything() -> Vec<Value> {
             "consumerGroups": {"recent": [{"at": "2026-01-02T03:04:05Z", "count": 1}], "held": 1, "confirm": "2026-01-02T03:04:05Z"},
         },
         "metadataOn": ["g"],
-        "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()) }],
+        "upgrade": {
+            "from": "5.4.0", "fromImage": "i", "to": "5.5.0", "phase": "RollingBack", "canary": "g", "done": 1, "total": 2, "progress": "p",
+            "reason": "r", "since": "2026-01-02T03:04:05Z", "generation": 1, "retry": "a",
+        },
+        "planHash": "h",
+        "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()), risk: Risk::Restart, affects: vec!["p".into()] }],
     });
     let object = |kind: &str, spec: Value, status: Value| json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": kind, "metadata": {"name": "n"}, "spec": spec, "status": status});
     let small = |name: &str| json!({name: "n", "observedGeneration": 1, "conditions": [ready], "brokerGroups": ["g"], "differences": ["d"]});

@@ -62,6 +62,10 @@ pub enum Fault {
     Roll,
     /// A roll, and the operator ends without a word in the middle of it.
     RollAndKillOperator,
+    /// The master's node is drained with `kubectl drain`, and takes pods again.
+    DrainNode,
+    /// The master's node loses its power, and gets it back.
+    KillNode,
 }
 
 /// How to undo what lasts.
@@ -69,6 +73,8 @@ pub enum Fault {
 enum Undo {
     Continue { pid: i32 },
     Unblock { pid: i32 },
+    Uncordon { node: String },
+    Start { node: String },
 }
 
 /// A fault that was done.
@@ -81,7 +87,7 @@ pub struct Injected {
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Fault; 18] = [
+    pub const ALL: [Fault; 20] = [
         Self::KillMaster,
         Self::KillSlave,
         Self::HangMaster,
@@ -100,7 +106,15 @@ impl Fault {
         Self::KillOperator,
         Self::Roll,
         Self::RollAndKillOperator,
+        Self::DrainNode,
+        Self::KillNode,
     ];
+
+    /// Whether it takes more than one node: what is on the one must have a place elsewhere.
+    #[must_use]
+    pub fn needs_nodes(self) -> bool {
+        matches!(self, Self::DrainNode | Self::KillNode)
+    }
 
     /// As reports call it.
     #[must_use]
@@ -124,6 +138,8 @@ impl Fault {
             Self::KillOperator => "operator killed",
             Self::Roll => "planned roll",
             Self::RollAndKillOperator => "roll, operator killed",
+            Self::DrainNode => "node drained",
+            Self::KillNode => "node killed",
         }
     }
 
@@ -131,6 +147,7 @@ impl Fault {
     #[must_use]
     pub fn lasts(self) -> Duration {
         Duration::from_secs(match self {
+            Self::KillNode => 60,
             Self::HangMaster | Self::HangSlave | Self::CutOffMaster => 30,
             Self::CutMasterFromSlave
             | Self::CutMasterFromControllers
@@ -187,9 +204,39 @@ impl Fault {
                 })?;
                 format!("{what}; {}", kill_operator()?)
             }
+            Self::DrainNode => {
+                let (master, node) = t.masters_node()?;
+                undo.push(Undo::Uncordon { node: node.clone() });
+                // As anybody does before a node is upgraded; the clients of the test stay.
+                let selector = format!("{},app.kubernetes.io/component!=clients", t.instance());
+                let selector = format!("--pod-selector={selector}");
+                let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=600s"];
+                kubectl(&[&drain[..], &[&selector]].concat())?;
+                format!("{node} drained, {master} was on it")
+            }
+            Self::KillNode => {
+                let (master, node) = t.masters_node()?;
+                switch("kill", &node)?;
+                undo.push(Undo::Start { node: node.clone() });
+                format!("{node} killed, {master} was on it")
+            }
         };
         Ok(Injected { what, undo })
     }
+}
+
+/// Names of the nodes.
+///
+/// # Errors
+/// Where kubectl fails.
+pub fn nodes() -> Result<Vec<String>> {
+    let names = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"])?;
+    Ok(names.split_whitespace().map(Into::into).collect())
+}
+
+/// Switches a node of the Kubernetes under test: `kill`, `start`.
+fn switch(action: &str, node: &str) -> Result<()> {
+    run(concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/cluster"), &["node", action, node])
 }
 
 impl Injected {
@@ -198,6 +245,8 @@ impl Injected {
         for undo in self.undo {
             match undo {
                 Undo::Continue { pid } => drop(signal(pid, "CONT")),
+                Undo::Uncordon { node } => drop(kubectl(&["uncordon", &node])),
+                Undo::Start { node } => drop(switch("start", &node)),
                 Undo::Unblock { pid } => while in_network(pid, &["rule", "del", "pref", RULE]).is_ok() {},
             }
         }
@@ -209,8 +258,19 @@ impl Target<'_> {
         Ok(self.namespace.get(&format!("brokercluster/{}", self.cluster))?["status"].clone())
     }
 
+    fn instance(&self) -> String {
+        format!("app.kubernetes.io/instance={}", self.cluster)
+    }
+
     fn selector(&self, component: &str) -> String {
-        format!("app.kubernetes.io/instance={},app.kubernetes.io/component={component}", self.cluster)
+        format!("{},app.kubernetes.io/component={component}", self.instance())
+    }
+
+    /// The master and its node. The clients of the test must be elsewhere: they would go with it.
+    fn masters_node(&self) -> Result<(String, String)> {
+        let master = self.master()?;
+        let node = self.namespace.get(&format!("pod/{master}"))?["spec"]["nodeName"].clone();
+        Ok((master, node.as_str().context("the master has no node")?.to_owned()))
     }
 
     fn pods(&self, component: &str) -> Result<Vec<String>> {

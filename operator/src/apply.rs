@@ -13,11 +13,12 @@ use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::plan::{Growth, Plan, Step};
 use crate::broker_cluster::resources::Resources;
+use crate::broker_cluster::roles::Role;
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
 use crate::engine::{ClusterId, EngineWrite};
 use crate::error::Error;
-use crate::labels::MANAGER;
+use crate::labels::{MANAGER, ROLE};
 
 /// Writes all of a plan to the API server, in order, makes its changes of the engine, then takes its step.
 ///
@@ -35,6 +36,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for claim in &plan.claims {
         ctx.leadership.check()?;
         delete::<PersistentVolumeClaim>(ctx, cluster, &claim.name, &claim.uid, None).await?;
+    }
+    for role in &plan.roles {
+        ctx.leadership.check()?;
+        label(ctx, cluster, role).await?;
     }
     for c in &plan.calls {
         ctx.leadership.check()?;
@@ -123,6 +128,22 @@ async fn grow(ctx: &Context, cluster: &Cluster, growth: &Growth) -> Result<(), E
         .map_err(Error::kubernetes(format!("grow PersistentVolumeClaim/{}", growth.claim)))?;
     ctx.metrics.writes.with_label_values(&["PersistentVolumeClaim", "Update"]).inc();
     tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, growth = ?growth, "asked for more of a volume");
+    Ok(())
+}
+
+/// Says at a pod what it is in its broker group.
+async fn label(ctx: &Context, cluster: &Cluster, role: &Role) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    // The uid: not a later pod of the same name.
+    let patch = json!({"metadata": {"uid": role.uid, "labels": {ROLE: role.role}}});
+    match api.patch_metadata(&role.pod, &PatchParams::default(), &Patch::Merge(&patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
+        result => {
+            result.map_err(Error::kubernetes(format!("label Pod/{}", role.pod)))?;
+        }
+    }
+    ctx.metrics.writes.with_label_values(&["Pod", "Update"]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, pod = role.pod, role = role.role, "labelled a pod");
     Ok(())
 }
 
@@ -265,7 +286,7 @@ pub async fn announce(ctx: &Context, object: &impl Resource<DynamicType = ()>, p
     match &plan.step {
         None => {}
         Some(Step::Elect { group, to, from, .. }) => {
-            let note = format!("made {to} master of {group}, so that {from} can be restarted");
+            let note = format!("made {to} master of {group}, so that {from} can go");
             events.push((Reason::MasterMoved, format!("Elect {to}"), note));
         }
         Some(Step::Restart { pod, cause, .. }) => {

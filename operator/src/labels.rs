@@ -27,6 +27,12 @@ pub const REPLICAS: &str = "gantry.dev/replicas";
 /// Annotation of a broker group's StatefulSet: where the group is on its way in or out. Without it the group takes messages.
 pub const PHASE: &str = "gantry.dev/phase";
 
+/// Label of a broker pod: what it is in its group, `master` or `slave`. Disruption budgets go by it.
+pub const ROLE: &str = "rocketmq.gantry.dev/role";
+
+/// Label of nodes, and since Kubernetes 1.35 of their pods.
+pub const ZONE: &str = "topology.kubernetes.io/zone";
+
 /// Labels that select the pods of a component; immutable in StatefulSets.
 #[must_use]
 pub fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {

@@ -4,9 +4,11 @@
 //! A situation is a `cluster` (a BrokerCluster, `ns` and a uid are added) and a `world`:
 //!
 //! - `settled`: a spec; the world is as it is when all of that spec serves. Without it nothing is there yet. `same`: the cluster's own spec.
+//! - `went`: a spec that was declared then, and for how many ticks an operator worked on it.
 //! - `written`: the cluster's own children were then written, and no pod restarted yet.
 //! - `live`, `pods`, `engine`: JSON merge patches on what is seen then: objects by `Kind/name`, pods by name (`revision: $current` is the one that the
 //!   StatefulSet has now; a name may end in `*`), and the engine's view (`$null` for a null).
+//! - `nodes`: nodes that take no new pods, or why that is not known.
 //! - `claims`: claims of volumes instead of those that are there; `now`: the time, in seconds of the epoch.
 //! - `old`: the status that the object had.
 //!
@@ -22,11 +24,12 @@ use gantry::broker_cluster::parse::{Cluster, parse};
 use gantry::broker_cluster::plan::{self, Plan};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::status::{self, Outcome};
-use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
+use gantry::broker_cluster::view::{ClaimFact, EngineView, NodeView, Observed, PodFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;
 use gantry_crds::BrokerClusterStatus;
 use gantry_crds::condition::Reason;
+use gantry_crds::names::Component;
 use kube::ResourceExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -52,14 +55,28 @@ struct Situation {
 struct Seen {
     settled: Option<Value>,
     written: bool,
+    went: Option<Went>,
     live: BTreeMap<String, Value>,
     pods: BTreeMap<String, Value>,
     engine: Value,
+    nodes: NodeView,
     now: Option<i64>,
     /// Instead of those that are seen.
     claims: Vec<ClaimFact>,
     old: Option<BrokerClusterStatus>,
     failure: Option<String>,
+}
+
+/// A spec that an operator then worked on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Went {
+    /// `same`: the cluster's own.
+    spec: Value,
+    ticks: u64,
+    /// A version whose name servers never serve.
+    #[serde(default)]
+    broken: Option<String>,
 }
 
 macro_rules! goldens {
@@ -102,6 +119,16 @@ goldens! {
     a_roll_waits_for_another_group,
     a_roll_waits_for_an_engine_that_does_not_answer,
     a_roll_waits_until_every_name_server_lists_the_master,
+    a_master_takes_no_new_messages_before_it_hands_over,
+    a_master_that_clients_have_left_hands_over,
+    a_master_whose_restart_can_wait_takes_messages_again,
+    without_draining_a_master_hands_over_at_once,
+    two_groups_restart_at_once_where_that_may_be,
+    replicas_of_two_zones_do_not_restart_at_once,
+    a_master_leaves_a_node_that_is_cordoned,
+    a_master_stays_on_a_cordoned_node_while_a_replica_is_not_in_sync,
+    a_master_stays_where_all_nodes_are_cordoned,
+    a_roll_goes_on_where_nobody_knows_what_is_cordoned,
     a_controller_waits_for_its_majority,
     a_broken_pod_is_replaced_although_others_are_not_well,
     a_group_that_is_declared_away_is_closed_first,
@@ -155,6 +182,34 @@ goldens! {
     a_single_replica_whose_node_is_gone_is_never_given_up,
     a_replica_that_the_controllers_still_hear_of_is_not_given_up,
     a_replica_is_not_given_up_while_another_group_makes_one_anew,
+    a_new_version_is_written_down_before_anything_is_done,
+    controllers_wait_until_all_name_servers_run_the_new_version,
+    the_first_group_is_watched_before_others_take_the_new_version,
+    proxies_keep_their_version_until_all_brokers_run_the_new_one,
+    proxies_go_first_to_an_older_version,
+    a_change_of_brokers_waits_for_the_new_version_to_restart_them_once,
+    a_version_that_does_not_serve_in_time_is_taken_back,
+    pods_go_back_to_the_version_before,
+    a_version_that_was_taken_back_is_not_tried_again,
+    a_version_that_was_taken_back_is_tried_again_when_somebody_asks,
+    a_pod_that_crashes_again_and_again_stops_the_upgrade,
+    a_pod_whose_node_is_gone_does_not_stop_the_upgrade,
+    an_upgrade_that_cannot_go_back_stops,
+    the_former_version_may_be_declared_again_on_the_way,
+    another_version_waits_until_the_one_under_way_is_there,
+    a_version_that_forgets_topics_is_refused_for_a_new_cluster,
+    a_version_that_forgets_topics_is_taken_where_somebody_accepts_it,
+    a_step_back_that_would_lose_light_queues_is_refused,
+    more_than_one_minor_version_at_once_is_refused,
+    a_key_that_the_version_does_not_have_yet_is_refused,
+    the_way_messages_are_stored_stays,
+    a_plan_tells_every_restart_in_order,
+    a_plan_of_a_new_version_goes_through_all_roles,
+    a_plan_of_an_older_version_goes_the_other_way_round,
+    a_plan_tells_of_volumes_that_are_deleted,
+    a_plan_that_is_approved_is_carried_out,
+    an_approval_of_another_plan_approves_nothing,
+    a_plan_of_what_is_refused_says_why_it_is_empty,
 }
 
 #[test]
@@ -218,17 +273,35 @@ fn observed(situation: &Situation, cluster: &Cluster) -> Observed {
     let mut settled = object_of(manifest);
     let mut world = World::new(&parsed(&settled));
     settle(&mut world, &mut settled, 300).expect("the world settles");
+    let mut remembered = BrokerClusterStatus::default();
+    if let Some(went) = &situation.world.went {
+        let mut manifest = situation.cluster.clone();
+        if went.spec != "same" {
+            manifest["spec"] = went.spec.clone();
+        }
+        let mut object = object_of(manifest);
+        object.status = settled.status.take();
+        world.broken = went.broken.clone().map(|version| (version, Component::NameServer));
+        for _ in 0..went.ticks {
+            world.tick();
+            pass(&mut world, &mut object, None);
+        }
+        remembered = object.status.unwrap_or_default();
+    }
     if situation.world.written {
         let mut object = object_of(situation.cluster.clone());
-        let writes = pass(&mut world, &mut object, None).plan.writes.len();
+        // A change of version is written down by a pass of its own.
+        let writes = (0..2).map(|_| pass(&mut world, &mut object, None).plan.writes.len()).sum::<usize>();
         assert!(writes > 0, "the cluster's own children are those of the settled spec");
         world.run_controllers();
+        remembered = object.status.unwrap_or_default();
     }
     let mut observed = world.observe(cluster);
+    observed.nodes.clone_from(&situation.world.nodes);
     if let Some(now) = situation.world.now {
         observed.now = now;
     }
-    observed = observed.remembering(&situation.world.old.clone().unwrap_or_default());
+    observed = observed.remembering(&situation.world.old.clone().unwrap_or(remembered));
     patched(observed, &situation.world)
 }
 

@@ -10,6 +10,8 @@ mod support;
 
 use gantry::child::ChildKind;
 use gantry_crds::BrokerCluster;
+use gantry_crds::names::Component;
+use gantry_crds::status::UpgradePhase;
 use serde_json::{Value, json};
 use support::operator::{condition, pass, settle};
 use support::oracle::Oracle;
@@ -92,7 +94,7 @@ fn an_operator_that_is_killed_before_any_write_of_an_upgrade_still_finishes_it()
 fn upgrade(k: usize) -> Result<(Vec<String>, usize), String> {
     let before = json!({"brokers": {"replicas": 2}, "controllers": {"replicas": 1}, "nameServers": {"replicas": 1}});
     let after = json!({
-        "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "config": {"sendMessageThreadPoolNums": "4", "fileReservedTime": "48"}}, "controllers": {"replicas": 1},
+        "version": "5.5.1", "brokers": {"groups": 2, "replicas": 2, "drainBeforeRestart": false, "config": {"sendMessageThreadPoolNums": "4", "fileReservedTime": "48"}}, "controllers": {"replicas": 1},
         "nameServers": {"replicas": 1}, "endpoints": [{"name": "private"}],
     });
     let (mut world, mut object) = world_of(before);
@@ -125,6 +127,92 @@ fn killed_once(world: &mut World, object: &mut BrokerCluster, k: usize) -> Resul
         quiet = if settled && pass.is_none() { quiet + 1 } else { 0 };
     }
     Ok(done)
+}
+
+/// Ticks under the oracle's eyes until `done` says so, at most `limit`.
+fn watch(
+    world: &mut World,
+    object: &mut BrokerCluster,
+    limit: u64,
+    done: impl Fn(&World, &BrokerCluster) -> bool,
+) -> Result<(), String> {
+    let mut oracle = Oracle::default();
+    for _ in 0..limit {
+        world.tick();
+        oracle.watched_pass(world, object, None)?;
+        if done(world, object) {
+            return Ok(());
+        }
+    }
+    Err(format!("not after {limit} ticks: {}", serde_yaml::to_string(&object.status).unwrap()))
+}
+
+fn phase(object: &BrokerCluster) -> Option<UpgradePhase> {
+    Some(object.status.as_ref()?.upgrade.as_ref()?.phase)
+}
+
+fn all_run(world: &World, version: &str) -> bool {
+    world.pods.values().all(|p| p.version == version && p.ready)
+}
+
+#[test]
+fn a_version_whose_pods_of_some_role_do_not_serve_is_taken_back_and_when_it_is_mended_taken_again() {
+    for role in Component::ALL {
+        for (from, to) in [("5.5.0", "5.5.1"), ("5.5.1", "5.5.0")] {
+            let spec =
+                |version| json!({"version": version, "brokers": {"groups": 2, "replicas": 2}, "upgradeTimeout": "1m"});
+            let (mut world, mut object) = world_of(spec(from));
+            settle(&mut world, &mut object, 300).unwrap();
+            world.broken = Some((to.to_owned(), role));
+            object.spec = support::object("shop", spec(to)).spec;
+            object.metadata.generation = Some(2);
+            watch(&mut world, &mut object, 900, |w, o| phase(o) == Some(UpgradePhase::RolledBack) && all_run(w, from))
+                .unwrap_or_else(|e| panic!("{role:?} of {to}: {e}"));
+            // It is not tried again by itself.
+            let before = declared(&world);
+            assert!(watch(&mut world, &mut object, 100, |_, o| phase(o) != Some(UpgradePhase::RolledBack)).is_err());
+            assert_eq!(declared(&world), before, "{role:?} of {to}");
+            world.broken = None;
+            object.metadata.annotations = Some([("gantry.dev/retry-upgrade".to_owned(), "1".to_owned())].into());
+            watch(&mut world, &mut object, 900, |w, o| phase(o).is_none() && all_run(w, to))
+                .unwrap_or_else(|e| panic!("{role:?} of {to}, mended: {e}"));
+        }
+    }
+}
+
+#[test]
+fn a_plan_is_carried_out_when_it_is_approved_also_by_operators_that_are_killed_after_every_write() {
+    let spec = |n: &str| json!({"reconcilePolicy": "Plan", "version": n, "brokers": {"replicas": 2}});
+    let (mut world, mut object) = world_of(spec("5.5.0"));
+    let approve = |object: &mut BrokerCluster| {
+        let hash = object.status.as_ref().and_then(|s| s.plan_hash.clone()).expect("a plan");
+        object.metadata.annotations = Some([("gantry.dev/approve-plan".to_owned(), hash)].into());
+    };
+    pass(&mut world, &mut object, None);
+    assert_eq!(world.api.version(), 0, "nothing is written without approval");
+    approve(&mut object);
+    settle(&mut world, &mut object, 300).unwrap();
+    object.spec = support::object("shop", spec("5.5.1")).spec;
+    object.metadata.generation = Some(2);
+    // The approval was for another plan.
+    for _ in 0..50 {
+        world.tick();
+        assert_eq!(pass(&mut world, &mut object, None).done, 0);
+    }
+    assert_eq!(condition(&object.status.clone().unwrap(), "Progressing"), "False NotApplied");
+    assert_eq!(phase(&object), None, "what is not approved does not begin");
+    approve(&mut object);
+    let mut oracle = Oracle::default();
+    for tick in 0.. {
+        assert!(tick < 900, "it is not carried out: {:#?}", object.status);
+        world.tick();
+        oracle.watched_pass(&mut world, &mut object, Some(1)).unwrap();
+        let status = object.status.clone().unwrap();
+        if all_run(&world, "5.5.1") && condition(&status, "Progressing") == "False AsDeclared" {
+            assert_eq!((status.plan, status.plan_hash), (vec![], None));
+            break;
+        }
+    }
 }
 
 #[test]

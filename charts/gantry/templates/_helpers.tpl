@@ -86,10 +86,10 @@ capabilities: {drop: [ALL]}
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [get, list, watch, create, patch, delete]
-# A rolling restart deletes pods one at a time.
+# A rolling restart deletes pods one at a time. A label says which broker is master.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch, delete]
+  verbs: [list, watch, patch, delete]
 # Volumes grow, by their claims. A replica whose node is gone is given up with its volume, after the time that the spec states; one that is declared away,
 # by reclaimPolicy.
 - apiGroups: [""]

@@ -37,6 +37,11 @@ fn the_tutorial_works_as_it_is_written() -> Result<()> {
 }
 
 #[test]
+fn changes_are_reviewed_as_it_is_written() -> Result<()> {
+    execute("docs/how-to/review-changes.md")
+}
+
+#[test]
 fn the_pages_about_topics_and_groups_work_as_they_are_written() -> Result<()> {
     // They speak of a cluster that is there.
     let _shop = Shop::ready()?;

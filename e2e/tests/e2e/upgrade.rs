@@ -8,20 +8,35 @@ use gantry_e2e::chaos::{CLUSTER, FLOWS, ground};
 use gantry_e2e::clients::Clients;
 use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
+use serde_json::Value;
 
 use crate::shop::START;
 
 /// Ten pods, one after the other, on two cores.
 const UPGRADE: Duration = Duration::from_secs(900);
 
-fn to_version(namespace: &Namespace, version: &str) -> Result<()> {
+fn set_version(namespace: &Namespace, version: &str) -> Result<()> {
     let patch = format!("{{\"spec\":{{\"version\":\"{version}\"}}}}");
     namespace.kubectl(&["patch", "brokercluster", CLUSTER, "--type=merge", "-p", &patch])?;
+    Ok(())
+}
+
+/// All pods of the engine.
+fn engine_pods(namespace: &Namespace) -> Result<Vec<Value>> {
+    namespace.list("pods", &format!("app.kubernetes.io/instance={CLUSTER},app.kubernetes.io/component!=clients"))
+}
+
+/// Does no pod run this version?
+fn none_runs(namespace: &Namespace, version: &str) -> Result<bool> {
+    Ok(engine_pods(namespace)?.iter().all(|p| p["metadata"]["labels"]["app.kubernetes.io/version"] != version))
+}
+
+fn to_version(namespace: &Namespace, version: &str) -> Result<()> {
+    set_version(namespace, version)?;
     until(&format!("everything runs {version}"), UPGRADE, || {
         let object = namespace.get(&format!("brokercluster/{CLUSTER}"))?;
         let status = &object["status"];
-        let pods = namespace
-            .list("pods", &format!("app.kubernetes.io/instance={CLUSTER},app.kubernetes.io/component!=clients"))?;
+        let pods = engine_pods(namespace)?;
         let others = pods.iter().filter(|p| p["metadata"]["labels"]["app.kubernetes.io/version"] != version).count();
         let calm = status["conditions"]
             .as_array()
@@ -48,16 +63,29 @@ fn an_upgrade_and_a_downgrade_lose_nothing_and_keep_the_order_of_roles() -> Resu
     let namespace = ground(&FLOWS[..4], START)?;
     let clients = Clients::start(&namespace)?;
     let audit = Audit::start(&clients, &FLOWS[..4])?;
-    for version in ["5.4.0", "5.5.0"] {
+    // Not before somebody takes the risk: replicas of 5.4.0 may forget topics that nobody declared.
+    set_version(&namespace, "5.4.0")?;
+    until("the hazard is told", Duration::from_secs(60), || {
+        let conditions = namespace.get(&format!("brokercluster/{CLUSTER}"))?["status"]["conditions"].to_string();
+        Ok(Answer::when(conditions.contains("EngineHazard"), (), || conditions.clone()))
+    })?;
+    ensure!(none_runs(&namespace, "5.4.0")?, "a version that is refused must change no pod");
+    namespace.kubectl(&[
+        "annotate",
+        "brokercluster",
+        CLUSTER,
+        "--overwrite",
+        "gantry.dev/accept-hazards=replicas-forget-topics",
+    ])?;
+    let up = ["nameserver", "controller", "broker", "proxy"];
+    let down = ["proxy", "broker", "controller", "nameserver"];
+    for (version, order) in [("5.4.0", down), ("5.5.0", up)] {
         let from = audit.now();
         to_version(&namespace, version)?;
         let (write, read) = audit.gaps_since(from);
         println!("to {version}: longest without a write {write} ms, without a read {read} ms");
-        let times: Vec<String> = ["nameserver", "controller", "broker", "proxy"]
-            .iter()
-            .map(|c| newest(&namespace, c))
-            .collect::<Result<_>>()?;
-        ensure!(times.is_sorted(), "name servers, controllers, brokers, proxies were replaced last at {times:?}");
+        let times: Vec<String> = order.iter().map(|c| newest(&namespace, c)).collect::<Result<_>>()?;
+        ensure!(times.is_sorted(), "{order:?} were replaced last at {times:?}");
         audit.until_received(Duration::from_secs(120))?;
     }
     nothing_lost(&audit.finish()?)

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::Reason;
+use gantry_remoting::stats::QueueOffsets;
 use serde::Serialize;
 
 use crate::broker_cluster::keys::{CLOSED, FENCE, PERMISSION};
@@ -46,6 +47,14 @@ pub enum Call {
     },
 }
 
+/// The first offset of each of these queues.
+fn beginnings(queues: &Queues) -> BTreeMap<String, BTreeMap<String, QueueOffsets>> {
+    let of = |topics: &BTreeMap<String, BTreeSet<u32>>| {
+        topics.iter().map(|(topic, ids)| (topic.clone(), ids.iter().map(|id| (*id, 0)).collect())).collect()
+    };
+    queues.iter().map(|(group, topics)| (group.clone(), of(topics))).collect()
+}
+
 impl Call {
     /// As the engine takes it.
     #[must_use]
@@ -64,7 +73,7 @@ impl Call {
                 EngineWrite::CleanGroup { controllers: cluster.controller_addresses(), group: group.clone() }
             }
             Self::StartOffsets { master, queues, .. } => {
-                EngineWrite::StartOffsets { broker: cluster.address_of_broker(master), queues: queues.clone() }
+                EngineWrite::SetOffsets { broker: cluster.address_of_broker(master), offsets: beginnings(queues) }
             }
         }
     }

@@ -2,6 +2,8 @@
 
 use gantry_crds::names::Component;
 
+use crate::broker_cluster::version::Version;
+
 /// Keys of RocketMQ 5.5.0, one a line: what each role printed of itself when it was asked (requests 26, 319 and 1010), and the setters of the
 /// proxy's configuration class, which can't be asked.
 fn known(component: Component) -> &'static str {
@@ -14,7 +16,68 @@ fn known(component: Component) -> &'static str {
 }
 
 /// Newest version whose keys are known. A later one may have more.
-const KNOWN_UP_TO: (u32, u32, u32) = (5, 5, 0);
+const KNOWN_UP_TO: Version = Version(5, 5, 0);
+
+/// Keys that are not in every version that is supported, with the first one that has them: those whose setters the configuration classes of 5.4.0
+/// (BrokerConfig, MessageStoreConfig, ProxyConfig) lack. An engine drops a key that it does not have without a word.
+const SINCE: &[(Component, Version, &[&str])] = &[
+    (
+        Component::Broker,
+        Version(5, 5, 0),
+        &[
+            "checkCommitLogOffsetOnRecover",
+            "combineCQUseRocksdbForLmq",
+            "enableLiteEventMode",
+            "enableLitePopLog",
+            "enableLmqQuota",
+            "iteratorWhenUseRocksdbConsumeQueue",
+            "liteEventCheckInterval",
+            "liteEventFullDispatchDelayTime",
+            "liteEventFullDispatchDelayTimeForWildcardGroup",
+            "liteLagCountMetricsEnable",
+            "liteLagLatencyCollectEnable",
+            "liteLagLatencyMetricsEnable",
+            "liteLagLatencyTopK",
+            "liteSubscriptionCheckInterval",
+            "liteSubscriptionCheckTimeoutMills",
+            "liteTtlCheckInterval",
+            "maxClientEventCount",
+            "maxLiteSubscriptionCount",
+            "maxMessageFilterNumForNotification",
+            "metricsExportBatchMaxDataPoints",
+            "minLiteTTl",
+            "persistConsumerOffsetIncrementally",
+            "popReviveSkipIfGroupAbsent",
+            "timerReputServiceCorePoolSize",
+            "timerReputServiceMaxPoolSize",
+            "timerReputServiceQueueCapacity",
+            "transactionCheckRocksdbCoreThreads",
+            "transactionCheckRocksdbMaxThreads",
+            "transactionCheckRocksdbQueueCapacity",
+            "useMessageFilterForNotification",
+            "useSeparateStorePathForRocksdbCQ",
+        ],
+    ),
+    (
+        Component::Proxy,
+        Version(5, 5, 0),
+        &[
+            "grpcMaxConcurrentCallsPerConnection",
+            "maxLiteRenewNumPerChannel",
+            "maxLiteTopicSize",
+            "maxSyncLiteSubscriptionRate",
+            "tlsKeyPassword",
+        ],
+    ),
+];
+
+/// The first version that has a key, where the given one is before it.
+#[must_use]
+pub fn too_new(component: Component, version: &str, key: &str) -> Option<Version> {
+    let of = |(c, _, keys): &&(Component, Version, &[&str])| *c == component && keys.contains(&key);
+    let (_, since, _) = SINCE.iter().find(of)?;
+    (Version::of(version)? < *since).then_some(*since)
+}
 
 /// Keys that a broker reads each time it needs them (its source, 5.5.0), so that a change takes effect without a restart. Another key may be set
 /// while it runs just as well, is then read back as set, and does nothing.
@@ -65,9 +128,7 @@ pub fn unknown(component: Component, version: &str, key: &str) -> Option<Option<
 }
 
 fn is_later(version: &str) -> bool {
-    let mut parts = version.split(['.', '-']).map(|p| p.parse().unwrap_or(u32::MAX));
-    let mut next = || parts.next().unwrap_or(0);
-    (next(), next(), next()) > KNOWN_UP_TO
+    Version::of(version).is_none_or(|v| v > KNOWN_UP_TO)
 }
 
 /// Levenshtein's distance, letters of another case counted as the same.
@@ -109,6 +170,18 @@ mod tests {
     fn keys_of_a_version_that_came_later_are_not_judged() {
         assert_eq!(unknown(Component::Broker, "5.6.0", "fileReserveTime"), None);
         assert!(unknown(Component::Broker, "5.4.0", "fileReserveTime").is_some());
+    }
+
+    #[test]
+    fn a_key_that_only_a_later_version_has_is_named_with_that_version() {
+        let of = |component, version, key| too_new(component, version, key).map(|v| v.to_string());
+        assert_eq!(of(Component::Broker, "5.4.0", "enableLmqQuota").as_deref(), Some("5.5.0"));
+        assert_eq!(of(Component::Broker, "5.5.0", "enableLmqQuota"), None);
+        assert_eq!(of(Component::Proxy, "5.4.0", "enableLmqQuota"), None);
+        assert_eq!(of(Component::Broker, "5.4.0", "fileReservedTime"), None);
+        for (component, _, keys) in SINCE {
+            keys.iter().for_each(|key| assert_eq!(unknown(*component, "5.5.0", key), None, "{key}"));
+        }
     }
 
     #[test]

@@ -1,24 +1,37 @@
 //! Kind `BrokerCluster`.
 
+pub mod approval;
 pub mod call;
+pub mod closing;
+pub mod cluster;
 pub mod counts;
+pub mod evacuation;
 pub mod extent;
+pub mod formats;
 pub mod given_up;
+pub mod hazards;
 pub mod identities;
 pub mod keys;
 pub mod memory;
 pub mod observe;
+pub mod outlook;
 mod outsiders;
 pub mod parse;
 pub mod plan;
+pub mod pods;
 pub mod progress;
 pub mod resources;
+pub mod roles;
 pub mod safety;
 pub mod scale;
+pub mod stages;
 pub mod status;
 mod stranded;
 pub mod transition;
+pub mod upgrade;
+pub mod version;
 pub mod view;
+pub mod volumes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +96,11 @@ async fn report(
         announce(ctx, object, plan).await;
     }
     publish(ctx, object, object.status.as_ref(), new).await?;
+    let before = object.status.as_ref().and_then(|s| s.upgrade.as_ref());
+    if let Some((good, reason, note)) = upgrade::news(before, new.upgrade.as_ref(), cluster) {
+        let type_ = if good { EventType::Normal } else { EventType::Warning };
+        tell(ctx, object, type_, reason, "Upgrade".into(), note).await;
+    }
     let ready =
         |s: Option<&BrokerClusterStatus>| s.and_then(|s| s.conditions.iter().find(|c| c.type_ == "Ready").cloned());
     if let (was, Some(is)) = (ready(object.status.as_ref()), ready(Some(new)))

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::join_all;
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
@@ -16,7 +17,8 @@ use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
-    ClaimFact, ConfigView, EngineView, GroupView, Identity, Known, Observed, PodFact, RouteView, SyncState, Unknown,
+    ClaimFact, ConfigView, EngineView, GroupView, Identity, Known, NodeView, Observed, PodFact, RouteView, SyncState,
+    Unknown,
 };
 use crate::engine::{
     BrokerFacts, ClusterAddresses, ClusterId, ControllerFacts, Engine, EngineError, EngineFacts, Fact, GroupFacts,
@@ -55,7 +57,54 @@ pub async fn observe(
     } else {
         EngineView::default()
     };
-    Ok(Observed { live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
+    let nodes = nodes(client, &pods, &engine).await;
+    Ok(Observed { nodes, live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
+}
+
+/// Which nodes take no new pods: those of masters, and where one of these is to be drained, all that its group runs on.
+async fn nodes(client: &Client, pods: &[PodFact], engine: &EngineView) -> NodeView {
+    let replicated = |group: &str| pods.iter().filter(|p| p.set == group).count() > 1;
+    let masters: BTreeSet<&String> = engine
+        .groups
+        .iter()
+        .filter(|(g, _)| replicated(g))
+        .filter_map(|(_, v)| v.sync.as_ref().ok()?.master.as_ref())
+        .collect();
+    let of = |wanted: &dyn Fn(&PodFact) -> bool| -> BTreeSet<String> {
+        pods.iter().filter(|p| wanted(p)).filter_map(|p| p.node.clone()).collect()
+    };
+    let mut view = NodeView::default();
+    let leading = of(&|p| masters.contains(&p.name));
+    look_at(client, &leading, &mut view).await;
+    if !view.cordoned.is_empty() {
+        let groups: BTreeSet<&String> = pods
+            .iter()
+            .filter(|p| masters.contains(&p.name) && p.node.as_ref().is_some_and(|n| view.cordoned.contains(n)))
+            .map(|p| &p.set)
+            .collect();
+        let others = of(&|p| groups.contains(&p.set)).difference(&leading).cloned().collect();
+        look_at(client, &others, &mut view).await;
+    }
+    view
+}
+
+/// Asks about these nodes, and adds what is learnt.
+pub async fn look_at(client: &Client, names: &BTreeSet<String>, view: &mut NodeView) {
+    let api: Api<Node> = Api::all(client.clone());
+    let ask = |name: &String| {
+        let (api, name) = (api.clone(), name.clone());
+        async move { (api.get_opt(&name).await, name) }
+    };
+    for (answer, name) in join_all(names.iter().map(ask)).await {
+        match answer {
+            Ok(node) => {
+                if node.and_then(|n| n.spec?.unschedulable).unwrap_or(false) {
+                    view.cordoned.insert(name);
+                }
+            }
+            Err(error) => view.unknown = Some(error.to_string()),
+        }
+    }
 }
 
 async fn children(cluster: &Cluster, client: &Client) -> Result<Resources, kube::Error> {

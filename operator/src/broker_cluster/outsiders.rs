@@ -26,7 +26,7 @@ pub fn next(cluster: &Cluster, observed: &Observed) -> Option<Step> {
         // A majority is missing: to bring it back is what helps.
         None => return None,
     };
-    let long = |pod: &PodFact| pod.unready_since.is_some_and(|since| observed.now - since >= after);
+    let long = |pod: &PodFact| !pod.ready && pod.since.is_some_and(|since| observed.now - since >= after);
     let is_outsider = |pod: &&PodFact| {
         declared.contains(&pod.name) && leaderless.contains(&pod.name) && long(pod) && !pod.terminating
     };

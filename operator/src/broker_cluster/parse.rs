@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_crds::PAUSED_ANNOTATION;
 use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimPolicy};
-use gantry_crds::names::{self, Component};
+use gantry_crds::names::Component;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::role::Role;
 use gantry_crds::status::GroupPhase;
+use gantry_crds::{ACCEPT_HAZARDS_ANNOTATION, APPROVE_PLAN_ANNOTATION, PAUSED_ANNOTATION, RETRY_UPGRADE_ANNOTATION};
 use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 
+use crate::broker_cluster::approval;
 use crate::broker_cluster::keys;
 use crate::broker_cluster::memory::Memory;
+use crate::broker_cluster::version::Version;
 use crate::config::Settings;
 use crate::quantity;
+
+/// Seconds that a pod of another version may need until it serves, where nothing else is declared.
+const UPGRADE_TIMEOUT: i64 = 600;
 
 /// A BrokerCluster, parsed.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +42,18 @@ pub struct Cluster {
     pub image: String,
     /// Secrets to pull it with.
     pub pull_secrets: Vec<LocalObjectReference>,
+    /// StatefulSets, the Deployment and components that run another engine than declared for now. Empty as parsed.
+    pub engines: BTreeMap<String, Engine>,
+    /// Seconds that a pod of another version may need until it serves.
+    pub upgrade_timeout: i64,
+    /// Annotation that lets a failed upgrade be tried again.
+    pub retry: Option<String>,
+    /// Names of hazards that are accepted.
+    pub accepted: BTreeSet<String>,
     /// How far to go.
     pub mode: Mode,
+    /// Stamp of what is declared, where it needs approval.
+    pub plan_hash: Option<String>,
     /// Name servers.
     pub name_servers: NameServers,
     /// Controllers.
@@ -51,6 +66,15 @@ pub struct Cluster {
     pub endpoints: Vec<Endpoint>,
     /// Whether the engine exports Prometheus metrics.
     pub metrics: bool,
+}
+
+/// A version of the engine, and the image that has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Engine {
+    /// Version.
+    pub version: String,
+    /// Image.
+    pub image: String,
 }
 
 /// How far to go with a cluster.
@@ -97,6 +121,10 @@ pub struct Brokers {
     pub extent: Extent,
     /// Replicas that must hold a message before it is acknowledged.
     pub min_in_sync: i32,
+    /// Groups that may have a replica restarted at the same time.
+    pub max_unavailable: usize,
+    /// Whether a master takes no new messages for a while before it is restarted.
+    pub drain: bool,
     /// Their volume.
     pub volume: Volume,
     /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
@@ -211,6 +239,18 @@ pub enum InvalidSpec {
         /// The key that was probably meant.
         advice: Option<String>,
     },
+    /// The engine has it from a later version on.
+    #[error("RocketMQ {version} does not have key {key} yet ({field}): remove it, or write version: {since} or later")]
+    KeyTooNew {
+        /// Path in the spec.
+        field: String,
+        /// The key.
+        key: String,
+        /// The engine's version.
+        version: String,
+        /// First version that has it.
+        since: Version,
+    },
     /// The object has no name, namespace or uid, so it never came from an API server.
     #[error("the object has no {0}: apply it to an API server first")]
     NotFromServer(&'static str),
@@ -227,7 +267,9 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
     let owner = object.controller_owner_ref(&()).ok_or(InvalidSpec::NotFromServer("uid"))?;
     let replicated = spec.brokers.replicas > 1;
     let retain = spec.brokers.storage.reclaim_policy == ReclaimPolicy::Retain;
-    Ok(Cluster {
+    let annotation = |key: &str| object.metadata.annotations.as_ref().and_then(|a| a.get(key)).cloned();
+    let accepted = annotation(ACCEPT_HAZARDS_ANNOTATION).unwrap_or_default();
+    let cluster = Cluster {
         name,
         namespace,
         generation: object.metadata.generation,
@@ -236,7 +278,15 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         version: spec.version.clone(),
         image: spec.image.clone().unwrap_or_else(|| settings.image(&spec.version)),
         pull_secrets: spec.image_pull_secrets.clone(),
+        engines: BTreeMap::new(),
+        upgrade_timeout: match quantity::milliseconds(&spec.upgrade_timeout) / 1000 {
+            0 => UPGRADE_TIMEOUT,
+            seconds => seconds,
+        },
+        retry: annotation(RETRY_UPGRADE_ANNOTATION),
+        accepted: accepted.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect(),
         mode: mode(object),
+        plan_hash: None,
         name_servers: NameServers {
             replicas: spec.name_servers.replicas.unwrap_or(if replicated { 2 } else { 1 }),
             pods: pods(Component::NameServer, "nameServers", &spec.name_servers.role, &spec.version)?,
@@ -255,6 +305,8 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
             replicas: spec.brokers.replicas,
             extent: Extent::default(),
             min_in_sync: spec.brokers.min_in_sync_replicas.unwrap_or(if spec.brokers.replicas >= 3 { 2 } else { 1 }),
+            max_unavailable: usize::try_from(spec.brokers.max_unavailable_groups).unwrap_or(1),
+            drain: spec.brokers.drain_before_restart,
             volume: Volume {
                 size: spec.brokers.storage.size.clone(),
                 class: spec.brokers.storage.class.clone(),
@@ -272,7 +324,8 @@ pub fn parse(object: &BrokerCluster, settings: &Settings) -> Result<Cluster, Inv
         },
         endpoints: spec.endpoints.clone(),
         metrics: spec.metrics.enabled,
-    })
+    };
+    Ok(approval::judged(cluster, spec, annotation(APPROVE_PLAN_ANNOTATION).as_deref()))
 }
 
 fn mode(object: &BrokerCluster) -> Mode {
@@ -290,6 +343,10 @@ fn pods(component: Component, field: &str, role: &Role, version: &str) -> Result
     if let Some((key, advice)) = role.config.keys().find_map(|k| Some((k, keys::unknown(component, version, k)?))) {
         let (field, key) = (format!("spec.{field}.config"), key.clone());
         return Err(InvalidSpec::UnknownKey { field, key, version: version.into(), advice: advice.map(str::to_owned) });
+    }
+    if let Some((key, since)) = role.config.keys().find_map(|k| Some((k, keys::too_new(component, version, k)?))) {
+        let (field, key) = (format!("spec.{field}.config"), key.clone());
+        return Err(InvalidSpec::KeyTooNew { field, key, version: version.into(), since });
     }
     let resources = role.resources.clone().unwrap_or_default();
     let (mut requests, mut limits) = (resources.requests, resources.limits);
@@ -349,102 +406,4 @@ fn default_cpu(component: Component) -> Quantity {
 
 fn pod_field<T: serde::de::DeserializeOwned>(field: &str, value: serde_json::Value) -> Result<T, InvalidSpec> {
     serde_json::from_value(value).map_err(|e| InvalidSpec::NotAPodField { field: field.into(), problem: e.to_string() })
-}
-
-impl Cluster {
-    /// Name of a component's objects.
-    #[must_use]
-    pub fn component(&self, component: Component) -> String {
-        names::component(&self.name, component)
-    }
-
-    /// `host:port` of every name server, in order.
-    #[must_use]
-    pub fn name_server_addresses(&self) -> Vec<String> {
-        self.addresses(Component::NameServer, self.name_servers.replicas, names::NAME_SERVER_PORT)
-    }
-
-    /// `host:port` of every controller, in order.
-    #[must_use]
-    pub fn controller_addresses(&self) -> Vec<String> {
-        self.addresses(Component::Controller, self.controllers.replicas, names::CONTROLLER_PORT)
-    }
-
-    /// `host:port` at which controllers reach one another, in the order of [`Self::controller_addresses`].
-    #[must_use]
-    pub fn raft_addresses(&self) -> Vec<String> {
-        self.addresses(Component::Controller, self.controllers.replicas, names::CONTROLLER_RAFT_PORT)
-    }
-
-    /// `host:port` of every replica of a broker group, in order.
-    #[must_use]
-    pub fn broker_addresses(&self, group: &str) -> Vec<String> {
-        (0..self.replicas_of(group)).map(|i| self.broker_address(group, i)).collect()
-    }
-
-    /// Replicas of a broker group.
-    #[must_use]
-    pub fn replicas_of(&self, group: &str) -> i32 {
-        self.brokers.extent.sizes.get(group).copied().unwrap_or(self.brokers.replicas)
-    }
-
-    /// Pods of a broker group, in order.
-    #[must_use]
-    pub fn pods_of(&self, group: &str) -> Vec<String> {
-        (0..self.replicas_of(group)).map(|i| format!("{group}-{i}")).collect()
-    }
-
-    /// Whether a broker group takes messages, or is on its way in or out.
-    #[must_use]
-    pub fn phase_of(&self, group: &str) -> GroupPhase {
-        self.brokers.extent.phases.get(group).copied().unwrap_or_default()
-    }
-
-    /// Whether a broker group refuses every message.
-    #[must_use]
-    pub fn is_fenced(&self, group: &str) -> bool {
-        self.brokers.extent.fenced.contains(group)
-    }
-
-    /// Replicas of a broker group that must hold a message before it is acknowledged.
-    #[must_use]
-    pub fn min_in_sync_of(&self, group: &str) -> i32 {
-        self.brokers.extent.min_in_sync.get(group).copied().unwrap_or(self.brokers.min_in_sync)
-    }
-
-    /// `host:port` of one broker replica.
-    #[must_use]
-    pub fn broker_address(&self, group: &str, ordinal: i32) -> String {
-        let host = names::pod_host(group, ordinal, &self.component(Component::Broker), &self.namespace, &self.domain);
-        format!("{host}:{}", names::BROKER_PORT)
-    }
-
-    /// `host:port` of the broker in a pod.
-    #[must_use]
-    pub fn address_of_broker(&self, pod: &str) -> String {
-        let host = names::service_host(&self.component(Component::Broker), &self.namespace, &self.domain);
-        format!("{pod}.{host}:{}", names::BROKER_PORT)
-    }
-
-    /// Names of the declared broker groups, in order.
-    #[must_use]
-    pub fn groups(&self) -> Vec<String> {
-        (0..self.brokers.groups).map(|i| names::broker_group(&self.name, i)).collect()
-    }
-
-    /// Most proxies that may run, for the pods' disruption budget.
-    #[must_use]
-    pub fn most_proxies(&self) -> i32 {
-        match &self.proxies.scale {
-            ProxyScale::Fixed(n) => *n,
-            ProxyScale::Auto(a) => a.max_replicas,
-        }
-    }
-
-    fn addresses(&self, component: Component, replicas: i32, port: u16) -> Vec<String> {
-        let service = self.component(component);
-        (0..replicas)
-            .map(|i| format!("{}:{port}", names::pod_host(&service, i, &service, &self.namespace, &self.domain)))
-            .collect()
-    }
 }

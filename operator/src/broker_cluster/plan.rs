@@ -2,22 +2,28 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry_crds::names::{self, Component};
-use gantry_crds::status::GroupPhase;
+use gantry_crds::names::Component;
+use gantry_crds::status::{GroupPhase, PlannedChange, UpgradeStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::{Cluster, Volume};
+use crate::broker_cluster::closing::closed;
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
+use crate::broker_cluster::parse::{Cluster, Mode};
 use crate::broker_cluster::resources::{Resources, config, resources};
+use crate::broker_cluster::roles::Role;
 use crate::broker_cluster::safety::{Consent, Hold, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
+use crate::broker_cluster::upgrade::course;
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
-use crate::broker_cluster::{given_up, identities, outsiders, stranded};
+pub use crate::broker_cluster::volumes::Growth;
+use crate::broker_cluster::volumes::{growths, keep_claims, surplus_claims};
+use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, outsiders, roles, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::engine::same_value;
-use crate::{labels, quantity};
+use crate::labels;
 
 /// What is to be done now.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -33,6 +39,9 @@ pub struct Plan {
     /// Volume claims of replicas that were declared away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimFact>,
+    /// Pods whose label says another role in their group than they have.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Role>,
     /// Changes of the engine that disturb nobody who serves.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Call>,
@@ -40,31 +49,34 @@ pub struct Plan {
     pub step: Option<Step>,
     /// What was not done, and why.
     pub holds: Vec<Hold>,
+    /// Masters that take no new messages, because they are about to be restarted.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub closing: BTreeSet<String>,
     /// Pods that still have to be restarted to take up a change, this step's included.
     pub outdated: Vec<String>,
     /// Broker groups that do not take messages, on their way in or out.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub phases: BTreeMap<String, GroupPhase>,
+    /// The change of version that is under way or failed, as it is to be written down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<UpgradeStatus>,
+    /// Where somebody wants to see it: all that is to be done until everything is as declared, in order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outlook: Vec<PlannedChange>,
 }
 
 impl Plan {
     /// Nothing is to be done now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { writes, growths, claims, calls, step, .. } = self;
-        writes.is_empty() && growths.is_empty() && claims.is_empty() && calls.is_empty() && step.is_none()
+        let Self { writes, growths, claims, roles, calls, step, .. } = self;
+        writes.is_empty()
+            && growths.is_empty()
+            && claims.is_empty()
+            && roles.is_empty()
+            && calls.is_empty()
+            && step.is_none()
     }
-}
-
-/// A volume that is to grow.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Growth {
-    /// Name of its claim.
-    pub claim: String,
-    /// Size that is asked for now.
-    pub from: String,
-    /// Size to ask for.
-    pub to: String,
 }
 
 /// A step that disturbs something that serves. One at a time in a cluster.
@@ -136,18 +148,25 @@ impl Cause {
     }
 }
 
-/// What is to be done for `cluster` where `observed` was seen.
+/// What is to be done for a cluster where `observed` was seen.
 ///
 /// # Errors
 /// Where a child can't be written as JSON, which would be a defect.
-pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::Error> {
+pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json::Error> {
     let mut holds = Vec::new();
-    let mut cluster = scale::phases(cluster, observed, &mut holds);
+    let mut cluster = scale::phases(declared, observed, &mut holds);
+    let course = course(&cluster, observed, &mut holds);
+    if course.refused {
+        return Ok(Plan { holds, ..Plan::default() });
+    }
+    formats::keep(&mut cluster, observed, &mut holds);
+    cluster.engines = course.engines;
     let gone = scale::gone(&cluster, observed, &mut holds);
     let removed = match &gone {
-        Some(Gone::Delete(group)) => Some(group.as_str()),
+        Some(Gone::Delete(group)) => Some(group.clone()),
         Some(Gone::Forget(_)) | None => None,
     };
+    let removed = removed.as_deref();
     let (mut resources, mut writes) = wanted(&cluster, observed, removed, &mut holds)?;
     let outdated = outdated(observed);
     for group in cluster.groups() {
@@ -156,12 +175,18 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     let mut step = given_up::next(&cluster, observed, &mut holds)
         .or_else(|| outsiders::next(&cluster, observed))
         .or_else(|| stranded::next(&cluster, observed))
-        .or_else(|| next_step(&cluster, observed, &outdated, &writes, &mut holds));
+        .or_else(|| evacuation::next(&cluster, observed, &mut holds));
+    holds.extend(observed.nodes.unknown.clone().map(|why| Hold::NodesUnknown { why }));
+    let mut closing = BTreeSet::new();
+    // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
+    if step.is_none() && !(sets_change(&writes) || status_lags(observed)) {
+        step = next_step(&cluster, observed, &outdated, &course.waiting, &mut closing, &mut holds);
+    }
     // A replica goes only when nothing else is to be done: what rolls may change how many copies are needed.
-    let mut calls = keys_to_set(&cluster, observed);
-    let busy =
-        step.is_some() || !calls.is_empty() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
-    if !busy {
+    let mut calls = keys_to_set(&cluster, observed, &closing);
+    let upgrades = course.record.is_some();
+    let rolls = step.is_some() || !outdated.is_empty() || sets_change(&writes) || status_lags(observed);
+    if !(rolls || upgrades || !calls.is_empty()) {
         match scale::shrink(&cluster, observed, &mut holds) {
             Some(Ok(group)) => {
                 let replicas = cluster.replicas_of(&group) - 1;
@@ -177,17 +202,27 @@ pub fn plan(cluster: &Cluster, observed: &Observed) -> Result<Plan, serde_json::
     if let Some(Gone::Forget(call)) = gone {
         calls.push(call);
     }
-    Ok(Plan {
+    let mut plan = Plan {
         resources,
         writes,
         growths: growths(&cluster, observed),
         claims: surplus_claims(&cluster, observed),
+        roles: roles::labels(&cluster, observed),
+        closing,
         calls,
         step,
         holds,
-        outdated: outdated.into_iter().map(|p| p.name.clone()).collect(),
-        phases: cluster.brokers.extent.phases,
-    })
+        outdated: outdated.iter().map(|p| p.name.clone()).collect(),
+        phases: cluster.brokers.extent.phases.clone(),
+        upgrade: course.record,
+        outlook: Vec::new(),
+    };
+    if matches!(cluster.mode, Mode::Plan | Mode::Observe) || cluster.plan_hash.is_some() {
+        let end = outlook::end(&cluster, &plan);
+        let (_, writes) = wanted(&end, observed, removed, &mut Vec::new())?;
+        plan.outlook = outlook::outlook(declared, &end, observed, &plan, &writes, &outdated);
+    }
+    Ok(plan)
 }
 
 /// Every child as it should be, and the writes that bring the API server there. `removed`: the group whose objects go.
@@ -216,67 +251,6 @@ fn wanted(
 fn mounts(set: &StatefulSet) -> BTreeSet<String> {
     let volumes = set.spec.iter().filter_map(|s| s.template.spec.as_ref()?.volumes.as_ref()).flatten();
     volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect()
-}
-
-/// Volumes of replicas that were declared away, where volumes are not to be kept.
-fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
-    if cluster.brokers.volume.retain {
-        return Vec::new();
-    }
-    let groups = cluster.groups();
-    let is_surplus = |claim: &&ClaimFact| {
-        let pod = claim.name.strip_prefix(names::CLAIM_PREFIX).unwrap_or_default();
-        let Some((group, ordinal)) = pod.rsplit_once('-') else { return false };
-        let most = cluster.replicas_of(group).max(cluster.brokers.replicas);
-        let beyond = ordinal.parse::<i32>().is_ok_and(|n| n >= most);
-        let used = observed.pods.iter().any(|p| p.name == pod);
-        beyond && !used && !claim.terminating && groups.iter().any(|g| g == group)
-    };
-    observed.claims.iter().filter(is_surplus).cloned().collect()
-}
-
-/// Claims that ask for less than is declared.
-fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
-    let controllers =
-        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
-    let mut sets = vec![controllers];
-    sets.extend(cluster.groups().into_iter().map(|g| {
-        let replicas = cluster.replicas_of(&g);
-        (g, replicas, &cluster.brokers.volume)
-    }));
-    let growth = |claim: String, to: &str| {
-        let from = &observed.claims.iter().find(|c| c.name == claim && !c.terminating)?.requested;
-        let smaller = quantity::parse(from)? < quantity::parse(to)?;
-        smaller.then(|| Growth { claim, from: from.clone(), to: to.to_owned() })
-    };
-    let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
-        (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
-    };
-    sets.into_iter().flat_map(of_set).collect()
-}
-
-/// Size of the volumes of a StatefulSet, by its claims' template.
-fn claimed(set: &StatefulSet) -> Option<&String> {
-    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
-    claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| &q.0)
-}
-
-/// Claim templates can't be changed in a StatefulSet: the live ones stay. Claims that exist grow one by one; a smaller size is held.
-fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
-    let name = set.name_any();
-    let live = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(claimed);
-    let (Some(live), Some(declared)) = (live, claimed(set)) else { return };
-    if quantity::parse(declared) < quantity::parse(live) {
-        holds.push(Hold::VolumeSizeFixed { set: name, live: live.clone(), declared: declared.clone() });
-    }
-    let request = set
-        .spec
-        .as_mut()
-        .and_then(|s| s.volume_claim_templates.as_mut()?.first_mut()?.spec.as_mut()?.resources.as_mut())
-        .and_then(|r| r.requests.as_mut()?.get_mut("storage"));
-    if let Some(request) = request {
-        request.0.clone_from(live);
-    }
 }
 
 /// Writes for all kinds. Destructured without `..`: a forgotten kind does not compile.
@@ -353,11 +327,15 @@ fn of_kind<K: Resource + Serialize>(
 
 /// Keys that running brokers have otherwise than they should, of those that they take while they run. A key that a broker does not have at all is none of
 /// its version.
-fn keys_to_set(cluster: &Cluster, observed: &Observed) -> Vec<Call> {
+fn keys_to_set(cluster: &Cluster, observed: &Observed, closing: &BTreeSet<String>) -> Vec<Call> {
     let mut calls = Vec::new();
     for group in cluster.groups() {
-        let wanted = config::live_keys(cluster, &group);
+        let of_group = config::live_keys(cluster, &group);
         for pod in cluster.pods_of(&group) {
+            let mut wanted = of_group.clone();
+            if closing.contains(&pod) {
+                wanted.insert(PERMISSION.into(), CLOSED.into());
+            }
             let differs = |(key, value): &(&String, &String)| {
                 observed.engine.live_key(&pod, key).is_some_and(|has| !same_value(has, value))
             };
@@ -395,21 +373,25 @@ fn next_step(
     cluster: &Cluster,
     observed: &Observed,
     outdated: &[&PodFact],
-    writes: &[Write],
+    waiting: &BTreeSet<String>,
+    closing: &mut BTreeSet<String>,
     holds: &mut Vec<Hold>,
 ) -> Option<Step> {
-    // First the declared state, then the pods: a StatefulSet that is about to change would make a pod outdated twice.
-    if sets_change(writes) || status_lags(observed) {
-        return None;
-    }
-    let first = outdated.first()?.component;
+    // One that serves waits until its StatefulSet gets the other version, too: a second restart would be for nothing.
+    let due = || outdated.iter().filter(|p| !(p.ready && waiting.contains(&p.set)));
+    let first = due().next()?.component;
     // Roles one after the other: brokers wait until name servers and controllers have taken the change.
-    for pod in outdated.iter().filter(|p| p.component == first) {
-        if let Some(other) = still_starting(cluster, observed, outdated, pod) {
-            holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
+    for pod in due().filter(|p| p.component == first) {
+        if let Some(other) = still_starting(cluster, observed, outdated, closing, pod) {
+            // For one that takes no new messages there is a hold of its own.
+            if !closing.contains(&other) {
+                holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
+            }
             continue;
         }
-        match may_restart(cluster, observed, pod) {
+        let consent = may_restart(cluster, observed, pod);
+        let quiet = |consent| closed(cluster, observed, pod, closing).map(|()| consent);
+        match consent.and_then(quiet) {
             Ok(Consent::Stop) => {
                 return Some(Step::Restart {
                     pod: pod.name.clone(),
@@ -441,7 +423,13 @@ fn status_lags(observed: &Observed) -> bool {
 /// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
 /// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
 /// to one that does not serve itself.
-fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact], pod: &PodFact) -> Option<String> {
+fn still_starting(
+    cluster: &Cluster,
+    observed: &Observed,
+    outdated: &[&PodFact],
+    closing: &BTreeSet<String>,
+    pod: &PodFact,
+) -> Option<String> {
     if !pod.ready {
         return None;
     }
@@ -455,8 +443,20 @@ fn still_starting(cluster: &Cluster, observed: &Observed, outdated: &[&PodFact],
     }));
     let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
     let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
-    sets.into_iter()
+    let goes = |name: &String| closing.contains(name) || !serves(name) && !waits(name);
+    let going: Vec<(Component, String, String)> = sets
+        .into_iter()
         .filter(|(component, set, _)| *component <= pod.component && *set != pod.set)
-        .flat_map(|(_, set, replicas)| (0..replicas).map(move |i| format!("{set}-{i}")))
-        .find(|name| !serves(name) && !waits(name))
+        .flat_map(|(component, set, n)| (0..n).map(move |i| (component, set.clone(), format!("{set}-{i}"))))
+        .filter(|(_, _, name)| goes(name))
+        .collect();
+    let zone = |name: &String| observed.pods.iter().find(|p| p.name == *name)?.zone.as_ref();
+    // Two zones at once, and the loss of a third would find groups with a single copy.
+    let elsewhere = |name: &String| pod.zone.is_some() && zone(name) != pod.zone.as_ref();
+    let groups: BTreeSet<&String> = going.iter().map(|(_, set, _)| set).collect();
+    let full = groups.len() >= cluster.brokers.max_unavailable;
+    let blocks = |(component, _, name): &&(Component, String, String)| {
+        full || *component != Component::Broker || pod.component != Component::Broker || elsewhere(name)
+    };
+    going.iter().find(blocks).map(|(_, _, name)| name.clone())
 }

@@ -4,6 +4,7 @@ use gantry_crds::Reason;
 use gantry_crds::names::Component;
 use serde::Serialize;
 
+use crate::broker_cluster::evacuation::on_cordoned;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Observed, PodFact, SyncState, Unknown};
 
@@ -60,6 +61,30 @@ pub enum Hold {
         master: String,
         /// The name server.
         name_server: String,
+    },
+    /// A master that is to go takes no new messages, and clients may not have heard of it.
+    #[error("{pod} takes no new messages and goes when clients send to other broker groups, within a minute")]
+    Closing {
+        /// The master.
+        pod: String,
+    },
+    /// A master can't leave a node that takes no new pods.
+    #[error("{pod} stays master although its node {node} is cordoned: {why}")]
+    NodeCordoned {
+        /// The master.
+        pod: String,
+        /// Its node.
+        node: String,
+        /// Why it stays.
+        why: String,
+    },
+    /// Nobody can tell which nodes are to be drained.
+    #[error(
+        "masters do not leave nodes that are drained: {why}; give the operator the right to get nodes, the chart does"
+    )]
+    NodesUnknown {
+        /// What the API server said.
+        why: String,
     },
     /// Nobody could say.
     #[error("{pod} is not restarted: {}", unknown.message)]
@@ -144,6 +169,73 @@ pub enum Hold {
         /// Pods that had the copies.
         pods: Vec<String>,
     },
+    /// A version that must not be, or not from here.
+    #[error("RocketMQ {version} is held back: {what}")]
+    Hazard {
+        /// The version, or the step to it.
+        version: String,
+        /// What speaks against it.
+        what: String,
+    },
+    /// Messages are stored otherwise than declared.
+    #[error(
+        "brokers keep {key}={live} ({declared} is declared): {why}; write {key}: \"{live}\" in brokers.config, or make a new cluster"
+    )]
+    FormatFixed {
+        /// The key.
+        key: String,
+        /// What it is.
+        live: String,
+        /// What is declared.
+        declared: String,
+        /// Why it stays.
+        why: String,
+    },
+    /// Another version is declared while one is on its way.
+    #[error("{declared} comes later: from {from} to {to} is under way and is finished first")]
+    UpgradeUnderWay {
+        /// Version that is declared.
+        declared: String,
+        /// Version before.
+        from: String,
+        /// Version to be.
+        to: String,
+    },
+    /// One role after the other takes a version.
+    #[error("no pod of {next} takes {to} before every pod of {names} runs it and serves")]
+    TurnToCome {
+        /// StatefulSets or the Deployment whose turn it is.
+        names: String,
+        /// Those that come later.
+        next: String,
+        /// Version that they take.
+        to: String,
+    },
+    /// The first broker group that took a version is watched before the others follow.
+    #[error("{group} runs {to} and is watched for {seconds} s before other broker groups follow")]
+    CanaryWatched {
+        /// The group.
+        group: String,
+        /// Version that it runs.
+        to: String,
+        /// For so long.
+        seconds: i64,
+    },
+    /// A change of version that did not go well.
+    #[error(
+        "the change from {from} to {to} {what}: {why}; to try again write another version, change what kept pods from serving, or set annotation {} to a new value",
+        gantry_crds::RETRY_UPGRADE_ANNOTATION
+    )]
+    UpgradeFailed {
+        /// Version before.
+        from: String,
+        /// Version to be.
+        to: String,
+        /// What was done.
+        what: String,
+        /// Why.
+        why: String,
+    },
     /// An object of a child's name belongs to somebody else.
     #[error("{child} belongs to somebody else: delete or rename it, or rename the cluster")]
     NameTaken {
@@ -153,6 +245,13 @@ pub enum Hold {
 }
 
 impl Hold {
+    /// The sentence without its subject: why.
+    #[must_use]
+    pub fn why(&self) -> String {
+        let sentence = self.to_string();
+        sentence.split_once(": ").map_or(sentence.clone(), |(_, why)| why.to_owned())
+    }
+
     /// The reason in the common vocabulary.
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -161,8 +260,9 @@ impl Hold {
             Self::ControllerQuorum { .. } => Reason::ControllerQuorumAtRisk,
             Self::NotEnoughInSync { .. } => Reason::NotEnoughInSync,
             Self::NoMaster { .. } => Reason::NoMaster,
-            Self::RouteNotMoved { .. } => Reason::HandingOver,
-            Self::Unknown { .. } => Reason::FactsUnknown,
+            Self::RouteNotMoved { .. } | Self::Closing { .. } => Reason::HandingOver,
+            Self::NodeCordoned { .. } => Reason::NodeCordoned,
+            Self::Unknown { .. } | Self::NodesUnknown { .. } => Reason::FactsUnknown,
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
             Self::Draining { .. } => Reason::GroupDraining,
             Self::Opening { .. } => Reason::GroupOpening,
@@ -171,6 +271,10 @@ impl Hold {
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
             Self::NodeGone { .. } => Reason::NodeGone,
             Self::CopiesLost { .. } => Reason::CopiesLost,
+            Self::Hazard { .. } => Reason::EngineHazard,
+            Self::FormatFixed { .. } => Reason::StorageFormatFixed,
+            Self::UpgradeUnderWay { .. } | Self::TurnToCome { .. } | Self::CanaryWatched { .. } => Reason::Rolling,
+            Self::UpgradeFailed { .. } => Reason::UpgradeFailed,
             Self::NameTaken { .. } => Reason::NameTaken,
         }
     }
@@ -263,12 +367,16 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
         return Err(Hold::NotEnoughInSync { pod: pod.name.clone(), group: group.clone(), in_sync: left, wanted });
     }
     route_is_everywhere(observed, pod, group, master)?;
-    if leads { successor(sync, &left).ok_or_else(|| unknown(no_id())) } else { Ok(Consent::Stop) }
+    if leads { successor(observed, sync, &left).ok_or_else(|| unknown(no_id())) } else { Ok(Consent::Stop) }
 }
 
-fn successor(sync: &SyncState, left: &[String]) -> Option<Consent> {
+fn successor(observed: &Observed, sync: &SyncState, left: &[String]) -> Option<Consent> {
+    // One that stays where it is, before one whose node is about to be drained.
+    let (leaving, staying): (Vec<&String>, Vec<&String>) = left.iter().partition(|to| on_cordoned(observed, to));
     // The set shrinks to the new master: were it gone already, every message since would wait for it.
-    left.iter()
+    staying
+        .into_iter()
+        .chain(leaving)
         .filter(|to| sync.answering.contains(*to))
         .find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
 }

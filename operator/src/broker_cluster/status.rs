@@ -3,13 +3,13 @@
 use gantry_crds::condition::{ConditionType, Truth, condition, keep_transition_times};
 use gantry_crds::names::{self, Component};
 use gantry_crds::status::{
-    BrokerClusterStatus, EndpointStatus, GroupPhase, GroupStatus, HoldStatus, PlannedChange, ReplicaState,
-    ReplicaStatus,
+    BrokerClusterStatus, EndpointStatus, GroupPhase, GroupStatus, HoldStatus, ReplicaState, ReplicaStatus, UpgradePhase,
 };
-use gantry_crds::{BrokerCluster, Reason};
+use gantry_crds::{APPROVE_PLAN_ANNOTATION, BrokerCluster, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::broker_cluster::counts::{Count, Counts, all, shown};
+use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::parse::{Cluster, Mode};
 use crate::broker_cluster::plan::{Plan, Step};
 use crate::broker_cluster::view::Observed;
@@ -55,6 +55,7 @@ pub fn status(
     let mut groups: Vec<GroupStatus> = all.groups().iter().map(|g| group(&all, observed, g)).collect();
     for g in &mut groups {
         g.phase = outcome.plan.phases.get(&g.name).copied().unwrap_or_default();
+        g.closed_since = closed_since(&g.name, observed, outcome.plan, old, now);
         if g.phase == GroupPhase::Draining {
             let before = old.groups.iter().find(|o| o.name == g.name).and_then(|o| o.drain.as_ref());
             g.drain = progress::drain(before, observed.engine.groups.get(&g.name).and_then(|v| v.left.as_ref()), now);
@@ -87,7 +88,10 @@ pub fn status(
             .iter()
             .map(|h| HoldStatus { reason: h.reason().as_str().into(), message: h.to_string() })
             .collect(),
-        plan: if matches!(cluster.mode, Mode::Plan | Mode::Observe) { planned(outcome.plan) } else { Vec::new() },
+        // What is not acted on is not decided.
+        upgrade: if cluster.mode == Mode::Apply { outcome.plan.upgrade.clone() } else { old.upgrade.clone() },
+        plan: outcome.plan.outlook.clone(),
+        plan_hash: cluster.plan_hash.clone().filter(|_| !outcome.plan.outlook.is_empty()),
     }
 }
 
@@ -118,6 +122,14 @@ fn group(cluster: &Cluster, observed: &Observed, name: &str) -> GroupStatus {
         replicas,
         ..GroupStatus::default()
     }
+}
+
+/// Since when the master of a group takes no new messages, because it is about to go.
+fn closed_since(group: &str, observed: &Observed, plan: &Plan, old: &BrokerClusterStatus, now: &Time) -> Option<Time> {
+    let closed = |pod: &&String| observed.engine.live_key(pod, PERMISSION) == Some(CLOSED);
+    plan.closing.iter().filter(closed).find(|pod| pod.rsplit_once('-').is_some_and(|(set, _)| set == group))?;
+    let before = old.groups.iter().find(|o| o.name == group).and_then(|o| o.closed_since.clone());
+    Some(before.unwrap_or_else(|| now.clone()))
 }
 
 /// Whole MiB, so that a busy replica does not make a write to the API server of every message.
@@ -222,18 +234,34 @@ fn progressing(
     let plan = outcome.plan;
     match cluster.mode {
         Mode::Paused => return (Truth::False, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
-        Mode::Plan | Mode::Observe if !plan.is_empty() => {
-            return (Truth::False, Reason::NotApplied, "changes are held by reconcilePolicy: see status.plan".into());
+        Mode::Plan | Mode::Observe if !plan.is_empty() || !plan.outlook.is_empty() => {
+            let sentence = "changes are held by reconcilePolicy: see status.plan".to_owned();
+            let approve = |hash| format!("{sentence}; to approve it: annotation {APPROVE_PLAN_ANNOTATION}: {hash}");
+            let hash = cluster.plan_hash.as_ref().filter(|_| cluster.mode == Mode::Plan);
+            return (Truth::False, Reason::NotApplied, hash.map_or_else(|| sentence.clone(), approve));
         }
         Mode::Plan | Mode::Observe | Mode::Apply => {}
     }
+    if let Some(upgrade) = &plan.upgrade {
+        let (from, to) = (&upgrade.from, &upgrade.to);
+        let now = plan.step.as_ref().map(|s| format!("; {}", doing(s))).unwrap_or_default();
+        let progress = &upgrade.progress;
+        match upgrade.phase {
+            UpgradePhase::Rolling => {
+                return (Truth::True, Reason::Rolling, format!("from {from} to {to}: {progress}{now}"));
+            }
+            UpgradePhase::RollingBack => {
+                return (Truth::True, Reason::Rolling, format!("back from {to} to {from}: {progress}{now}"));
+            }
+            UpgradePhase::Stopped => {
+                return (Truth::False, Reason::UpgradeFailed, format!("from {from} to {to}: {progress}, no more will"));
+            }
+            UpgradePhase::RolledBack => {}
+        }
+    }
     if !plan.outdated.is_empty() {
-        let message = match &plan.step {
-            Some(Step::Restart { pod, .. }) => format!("restarting {pod}"),
-            Some(Step::Elect { group, to, from, .. }) => format!("moving the master of {group} from {from} to {to}"),
-            Some(Step::GiveUp { pod, .. }) => format!("giving up {pod}, its node is gone"),
-            None => format!("waiting to restart {}", plan.outdated.join(", ")),
-        };
+        let waiting = || format!("waiting to restart {}", plan.outdated.join(", "));
+        let message = plan.step.as_ref().map_or_else(waiting, doing);
         return (Truth::True, Reason::Rolling, message);
     }
     if plan.writes.iter().any(|w| matches!(w, Write::Create { .. })) {
@@ -260,6 +288,12 @@ fn progressing(
         let message = hold.map_or_else(|| format!("taking a replica from {}", set.name), ToString::to_string);
         return (Truth::True, Reason::Applying, message);
     }
+    // Versions that are not made as declared: the hold says why.
+    let held = [Reason::EngineHazard, Reason::UpgradeFailed];
+    let kept = (!cluster_runs(cluster, observed)).then(|| plan.holds.iter().find(|h| held.contains(&h.reason())));
+    if let Some(hold) = kept.flatten() {
+        return (Truth::False, hold.reason(), hold.to_string());
+    }
     if counts.all() {
         return (Truth::False, Reason::AsDeclared, "nothing is left to do".into());
     }
@@ -271,6 +305,19 @@ fn progressing(
         return (Truth::True, Reason::CatchingUp, format!("{} catches up, {mebibytes} MiB behind", replica.pod));
     }
     (Truth::True, Reason::Creating, "waiting for pods to serve".into())
+}
+
+/// Do all pods run the declared version?
+fn cluster_runs(cluster: &Cluster, observed: &Observed) -> bool {
+    !observed.pods.is_empty() && observed.pods.iter().all(|p| p.version == cluster.version)
+}
+
+fn doing(step: &Step) -> String {
+    match step {
+        Step::Restart { pod, .. } => format!("restarting {pod}"),
+        Step::Elect { group, to, from, .. } => format!("moving the master of {group} from {from} to {to}"),
+        Step::GiveUp { pod, .. } => format!("giving up {pod}, its node is gone"),
+    }
 }
 
 /// What is being done to volumes, where something is: asked for, or asked for and not there yet.
@@ -329,8 +376,8 @@ fn degraded(
     if let Some(stuck) = stuck(groups) {
         return (Truth::True, Reason::ConsumerStuck, stuck);
     }
-    // To wait for consumers, or for a new group's offsets, is how it should be.
-    let expected = [Reason::GroupDraining, Reason::GroupOpening];
+    // To wait for consumers, for a new group's offsets, for clients that go elsewhere, or for a turn, is how it should be.
+    let expected = [Reason::GroupDraining, Reason::GroupOpening, Reason::HandingOver, Reason::Rolling];
     match outcome.plan.holds.iter().find(|h| !expected.contains(&h.reason())) {
         Some(hold) => (Truth::True, hold.reason(), hold.to_string()),
         None => (Truth::False, Reason::AsDeclared, format!("{} is as declared", cluster.name)),
@@ -379,50 +426,6 @@ fn endpoints(cluster: &Cluster) -> Vec<EndpointStatus> {
             }
         })
         .collect()
-}
-
-/// The plan for people: what would be written, then the disruptive step.
-#[must_use]
-pub fn planned(plan: &Plan) -> Vec<PlannedChange> {
-    let writes = plan.writes.iter().map(|w| {
-        let (action, why) = match w {
-            Write::Create { .. } => ("Create", None),
-            Write::Update { differences, .. } => ("Update", Some(differences.join(", "))),
-            Write::Delete { .. } => ("Delete", None),
-        };
-        PlannedChange { action: action.into(), object: w.child().to_string(), why }
-    });
-    let growths = plan.growths.iter().map(|g| PlannedChange {
-        action: "Grow".into(),
-        object: format!("PersistentVolumeClaim/{}", g.claim),
-        why: Some(format!("from {} to {}", g.from, g.to)),
-    });
-    let claims = plan.claims.iter().map(|c| PlannedChange {
-        action: "Delete".into(),
-        object: format!("PersistentVolumeClaim/{}", c.name),
-        why: Some("its replica was declared away, with its volume".into()),
-    });
-    let calls = plan.calls.iter().map(|c| PlannedChange {
-        action: c.action().into(),
-        object: c.object(),
-        why: Some(c.event().1),
-    });
-    let step = plan.step.iter().map(|s| match s {
-        Step::Elect { group, to, from, .. } => PlannedChange {
-            action: "Elect".into(),
-            object: format!("{group}/{to}"),
-            why: Some(format!("so that {from} can be restarted")),
-        },
-        Step::Restart { pod, cause, .. } => {
-            PlannedChange { action: "Restart".into(), object: format!("Pod/{pod}"), why: Some(cause.as_str().into()) }
-        }
-        Step::GiveUp { pod, .. } => PlannedChange {
-            action: "GiveUp".into(),
-            object: format!("Pod/{pod}"),
-            why: Some("its node is gone: its volume is deleted too".into()),
-        },
-    });
-    writes.chain(growths).chain(claims).chain(calls).chain(step).collect()
 }
 
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.

@@ -27,7 +27,7 @@ pub fn next(cluster: &Cluster, observed: &Observed) -> Option<Step> {
 fn is_stranded(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> bool {
     let Ok(sync) = observed.engine.sync(&pod.set) else { return false };
     let (Some(master), Some(followers), Some(ip)) = (&sync.master, &sync.followers, &pod.ip) else { return false };
-    let long = pod.unready_since.is_some_and(|since| observed.now - since >= AFTER);
+    let long = !pod.ready && pod.since.is_some_and(|since| observed.now - since >= AFTER);
     let declared = cluster.pods_of(&pod.set).contains(&pod.name);
     let alive = sync.identities.iter().any(|i| i.pod == pod.name && i.alive && !i.in_sync);
     let master_serves = observed.pods.iter().any(|p| p.name == *master && p.ready && !p.terminating);

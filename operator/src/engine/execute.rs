@@ -9,7 +9,7 @@ use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateName
 use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
 use gantry_remoting::group::{DeleteGroup, GroupChange};
-use gantry_remoting::stats::SetConsumerOffset;
+use gantry_remoting::stats::{QueueOffsets, SetConsumerOffset};
 use gantry_remoting::topic::DeleteTopic;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
         EngineWrite::ElectMaster { controllers, group, id } => execution.elect(controllers, group, *id).await,
         EngineWrite::CleanReplicas { controllers, group, ids } => execution.clean(controllers, group, ids).await,
         EngineWrite::CleanGroup { controllers, group } => execution.clean_all(controllers, group).await,
-        EngineWrite::StartOffsets { broker, queues } => execution.start_offsets(broker, queues).await,
+        EngineWrite::SetOffsets { broker, offsets } => execution.offsets(broker, offsets).await,
         EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
         EngineWrite::SetWritePermission { name_servers, group, writable } => {
             Ok(failed(execution.permission(name_servers, group, *writable).await))
@@ -94,19 +94,23 @@ impl Execution<'_> {
         Ok(WriteOutcome::default())
     }
 
-    async fn start_offsets(&self, broker: &str, queues: &BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>) -> Outcome {
+    async fn offsets(&self, broker: &str, offsets: &BTreeMap<String, BTreeMap<String, QueueOffsets>>) -> Outcome {
         self.must_be_master(broker).await?;
-        let mut starts = Vec::new();
-        for (group, topics) in queues {
-            for (topic, ids) in topics {
-                starts.extend(ids.iter().map(|id| {
-                    let request =
-                        SetConsumerOffset { group: group.clone(), topic: topic.clone(), queue_id: *id, offset: 0 };
-                    (format!("{topic}@{group} queue {id}"), request)
+        let mut requests = Vec::new();
+        for (group, topics) in offsets {
+            for (topic, queues) in topics {
+                requests.extend(queues.iter().map(|(queue, offset)| {
+                    let request = SetConsumerOffset {
+                        group: group.clone(),
+                        topic: topic.clone(),
+                        queue_id: *queue,
+                        offset: *offset,
+                    };
+                    (format!("{topic}@{group} queue {queue}"), request)
                 }));
             }
         }
-        Ok(failed(self.at_one(broker, &starts).await))
+        Ok(failed(self.at_one(broker, &requests).await))
     }
 
     /// The engine says success also to keys that it does not know, so what it runs with afterwards decides.

@@ -7,7 +7,7 @@ use gantry_remoting::group::GroupChange;
 use gantry_remoting::topic::TopicChange;
 use serde::{Deserialize, Serialize};
 
-use super::EngineError;
+use super::{EngineError, QueueOffsets};
 
 /// One change of the engine. Addresses are `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,12 +38,12 @@ pub enum EngineWrite {
         /// The group.
         group: String,
     },
-    /// Lets consumer groups read queues of a master from their beginning.
-    StartOffsets {
+    /// Says from where consumer groups read queues of a master on.
+    SetOffsets {
         /// The master.
         broker: String,
-        /// Queues by consumer group and topic.
-        queues: BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>,
+        /// By consumer group, topic and queue.
+        offsets: BTreeMap<String, BTreeMap<String, QueueOffsets>>,
     },
     /// Sets configuration keys of one running process and reads them back.
     UpdateConfig {

@@ -7,6 +7,7 @@ pub mod drain;
 pub mod inherit;
 pub mod kind;
 pub mod observe;
+pub mod offsets;
 pub mod order;
 pub mod pass;
 pub mod plan;

@@ -1,7 +1,7 @@
 //! One pass over all topics and consumer groups of one cluster: observe, plan, apply, status.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -16,6 +16,7 @@ use kube::runtime::events::EventType;
 
 use crate::apply::{publish, tell};
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
+use crate::broker_cluster::version;
 use crate::consumer_group::consumption::{Looks, look as look_at_consumption};
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
@@ -30,6 +31,7 @@ use crate::metadata::drain::{self, Drains};
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{Parsed, again as observe_again, observe};
+use crate::metadata::offsets::{self, Offsets};
 use crate::metadata::order::order;
 use crate::metadata::plan::{Master, Observed, Plan, State, plan};
 use crate::metadata::repairs::announce;
@@ -64,9 +66,14 @@ pub struct Work {
 }
 
 impl Work {
+    /// What earlier passes saw, to be read and written at once.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Deletions that were written down.
     fn deletions(&self) -> Deletions {
-        let memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner).deletions.clone();
+        let memory = self.memory().deletions.clone();
         let status = || self.cluster.as_ref()?.status.as_ref()?.deletions.clone();
         memory.or_else(status).unwrap_or_default()
     }
@@ -86,6 +93,15 @@ impl Work {
         cluster
     }
 
+    /// With the version that every broker has already: topics must not ask for more while another one is on its way.
+    fn as_it_runs(&self, mut cluster: Cluster) -> Cluster {
+        let status = || self.cluster.as_ref()?.status.as_ref()?.version.clone();
+        if let Some(version) = status().as_deref().and_then(version::oldest) {
+            version.clone_into(&mut cluster.version);
+        }
+        cluster
+    }
+
     /// Groups that must not get topics before they are closed: new ones.
     fn unopened(&self, cluster: &Cluster) -> BTreeSet<String> {
         let known = |name: &String| self.groups_of_status().any(|g| g.name == *name && g.phase != GroupPhase::Opening);
@@ -100,7 +116,7 @@ impl Work {
 
     /// Tells how many objects wait for another pass: topics and consumer groups.
     fn waiting(&self, ctx: &Context, now: [usize; 2]) {
-        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = self.memory();
         let now = now.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
         for ((kind, old), new) in [Topics::NAME, ConsumerGroups::NAME].into_iter().zip(memory.waiting).zip(now) {
             ctx.metrics.waiting.with_label_values(&[kind]).add(new - old);
@@ -117,6 +133,8 @@ impl Work {
 /// What is kept between passes over one cluster. An operator that starts anew begins with an empty one.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Offsets of consumer groups, as masters had them.
+    pub offsets: Offsets,
     /// Replicas that differ from their masters.
     pub lags: Lags,
     /// Queues that are to go.
@@ -167,7 +185,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
             return orphaned(ctx, work, Reason::ClusterNotFound, &message).await;
         }
     };
-    let cluster = work.with_surplus(cluster);
+    let cluster = work.as_it_runs(work.with_surplus(cluster));
     let (topics, topics_left) = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
     let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
     let lack = (finalizers::<Topics>(ctx, &topics).await?, finalizers::<ConsumerGroups>(ctx, &groups).await?);
@@ -176,6 +194,9 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     let going = going(&topics).chain(self::going(&groups)).collect();
     let mut observed = observe(&*ctx.engine, &cluster, &topics, &groups, &unopened).await;
     observed.terminating = terminating(ctx, going).await;
+    if cluster.mode == Mode::Apply {
+        offsets::audit(ctx, work, &cluster, &observed).await;
+    }
     let mut plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
     plans.topics.take_turn(&topics, &lack.0);
     plans.groups.take_turn(&groups, &lack.1);
@@ -293,7 +314,7 @@ impl Plans {
                 tell(ctx, &**cluster, EventType::Warning, Reason::DeletionHeld, format!("Delete {kind}s"), note).await;
             }
         }
-        work.memory.lock().unwrap_or_else(PoisonError::into_inner).deletions = Some(new);
+        work.memory().deletions = Some(new);
         Ok(())
     }
 }
@@ -309,7 +330,7 @@ async fn look(
 ) -> Plans {
     let now = ctx.now().0.as_second();
     {
-        let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = work.memory();
         let lags = std::mem::take(&mut memory.lags);
         memory.lags = lags.seen::<Topics>(topics, observed, now).seen::<ConsumerGroups>(groups, observed, now);
         observed.lags = memory.lags.clone();
@@ -332,12 +353,12 @@ async fn consumption(
     observed: &Observed,
     plan: &mut Plan<ConsumerGroups>,
 ) {
-    let mut looks = std::mem::take(&mut work.memory.lock().unwrap_or_else(PoisonError::into_inner).looks);
+    let mut looks = std::mem::take(&mut work.memory().looks);
     look_at_consumption(ctx, &work.key, cluster, groups, observed, &mut looks).await;
     for verdict in plan.verdicts.values_mut().filter(|v| !matches!(v.state, State::Conflict { .. })) {
         verdict.consumption = looks.figures(&verdict.engine_name).cloned();
     }
-    work.memory.lock().unwrap_or_else(PoisonError::into_inner).looks = looks;
+    work.memory().looks = looks;
 }
 
 /// What keeps queues that are to go.
@@ -351,7 +372,7 @@ async fn drain(
 ) {
     let surplus = drain::surplus(topics, observed);
     let drains = {
-        let mut memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = work.memory();
         memory.drains = std::mem::take(&mut memory.drains).seen(&surplus, now);
         memory.drains.clone()
     };
@@ -391,7 +412,7 @@ fn again(ctx: &Context, work: &Work, settled: bool) -> Duration {
     if !settled {
         return RECHECK;
     }
-    let memory = work.memory.lock().unwrap_or_else(PoisonError::into_inner);
+    let memory = work.memory();
     let lag = memory.lags.next(ctx.now().0.as_second()).and_then(|s| u64::try_from(s).ok());
     let longest = ctx.settings.resync().min(LONGEST);
     lag.map_or(longest, |s| longest.min(Duration::from_secs(s)))

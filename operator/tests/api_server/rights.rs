@@ -5,8 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use gantry::apply::apply;
+use gantry::broker_cluster::observe::look_at;
 use gantry::broker_cluster::parse::parse;
 use gantry::broker_cluster::plan::{Plan, Step};
+use gantry::broker_cluster::roles::{MASTER, Role};
+use gantry::broker_cluster::view::NodeView;
 use gantry::child::{ChildKind, ChildRef, Write};
 use gantry::config::Settings;
 use gantry::context::Context;
@@ -174,7 +177,7 @@ async fn roll(admin: &Client, watched: &str) {
     .await;
 }
 
-/// What takes an engine to be decided: a replica is given up with its volume, a broker group is removed.
+/// What takes an engine or nodes to be decided: a replica is given up with its volume, a broker group is removed, a pod is called master.
 async fn given_up(client: Client, watched: &str) {
     let mut object = manifest("BrokerCluster", "shop", json!({}));
     object["metadata"]["namespace"] = watched.into();
@@ -186,7 +189,11 @@ async fn given_up(client: Client, watched: &str) {
     let step = Step::GiveUp { pod: "shop-broker-0-9".into(), uid: "uid-of-pod".into(), claim };
     let child = ChildRef { kind: ChildKind::StatefulSet, name: "shop-broker-9".into() };
     let writes = vec![Write::Delete { child, uid: "uid-of-set".into() }];
-    apply(&ctx, &cluster, &Plan { writes, step: Some(step), ..Plan::default() }).await.unwrap();
+    let roles = vec![Role { pod: "shop-broker-0-9".into(), uid: "uid-of-pod".into(), role: MASTER }];
+    apply(&ctx, &cluster, &Plan { writes, roles, step: Some(step), ..Plan::default() }).await.unwrap();
+    let mut nodes = NodeView::default();
+    look_at(&ctx.client, &["node0".to_owned()].into(), &mut nodes).await;
+    assert_eq!(nodes, NodeView::default());
 }
 
 /// A volume that is smaller than declared grows. What a StatefulSet's controller and a provisioner would do of it: the claim, and that it is bound.

@@ -76,7 +76,12 @@ impl Operator {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
         let (pods, engine) = world.sight(&cluster);
         let status = object.status.iter().flat_map(|s| &s.groups);
-        let waits = pods.iter().any(|p| p.gone_since.is_some()) || status.into_iter().any(|g| !g.phase.is_open());
+        let closing = object.status.iter().flat_map(|s| &s.groups).any(|g| g.closed_since.is_some());
+        let upgrades = object.status.as_ref().is_some_and(|s| s.upgrade.is_some());
+        let waits = upgrades
+            || closing
+            || pods.iter().any(|p| p.gone_since.is_some())
+            || status.into_iter().any(|g| !g.phase.is_open());
         let now = waits.then_some(world.now);
         let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
         if self.idle_at.as_ref() == Some(&sight) {
@@ -131,6 +136,14 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
             return;
         }
         world.delete_surplus(claim);
+        pass.done += 1;
+    }
+    for role in &pass.plan.roles {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        world.label(role);
         pass.done += 1;
     }
     for call in &pass.plan.calls {

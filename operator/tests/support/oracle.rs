@@ -23,8 +23,8 @@ const UNNOTICED: u64 = 12;
 /// Remembers what the operator did, and complains.
 #[derive(Default)]
 pub struct Oracle {
-    /// The pod that was restarted last, until its successor is ready: name, old uid and role.
-    in_flight: Option<(String, String, Component)>,
+    /// Pods that were restarted, until their successors are ready, with their old uids and roles.
+    in_flight: BTreeMap<String, (String, Component)>,
     /// Broker pods that were stopped by the operator and are not back in the sync state set, with their old uids.
     down: BTreeMap<String, String>,
     /// Since when a group has had no master that serves.
@@ -44,6 +44,7 @@ impl Oracle {
         writes_left: Option<usize>,
     ) -> Result<Option<Pass>, String> {
         self.note(world);
+        judge_versions(world)?;
         let before = Before::of(world);
         let Some(pass) = self.operator.pass(world, object, writes_left) else {
             self.judge_status(world, object)?;
@@ -59,7 +60,7 @@ impl Oracle {
             let cluster = existing(&pass.cluster, &pass.observed.live);
             self.judge(&before, &cluster, &pass.observed, &step).map_err(|e| format!("{step:?}: {e}"))?;
             if let Step::Restart { pod, uid, component, .. } = step {
-                self.in_flight = Some((pod.clone(), uid.clone(), component));
+                self.in_flight.insert(pod.clone(), (uid.clone(), component));
                 if component == Component::Broker {
                     self.down.insert(pod, uid);
                 }
@@ -87,20 +88,14 @@ impl Oracle {
 
     /// Looks at what became of the last restarts.
     fn note(&mut self, world: &World) {
-        if self
-            .in_flight
-            .as_ref()
-            .is_some_and(|(pod, uid, _)| world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready))
-        {
-            self.in_flight = None;
-        }
+        self.in_flight.retain(|pod, (uid, _)| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
         // One that was declared away does not come back.
         let declared = |pod: &str| {
             let replicas = world.api.get(ChildKind::StatefulSet, group_of(pod)).map(|s| s["spec"]["replicas"].as_u64());
             let ordinal = pod.rsplit_once('-').and_then(|(_, n)| n.parse::<u64>().ok());
             replicas.flatten() > ordinal
         };
-        self.in_flight.take_if(|(pod, _, role)| *role == Component::Broker && !declared(pod));
+        self.in_flight.retain(|pod, (_, role)| *role != Component::Broker || declared(pod));
         self.down.retain(|pod, _| declared(pod));
         self.down.retain(|pod, uid| !world.pods.get(pod).is_some_and(|p| p.uid != *uid && p.ready));
     }
@@ -120,8 +115,12 @@ impl Oracle {
             return Ok(());
         }
         // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
-        let waits = |(other, _, role): &&(String, String, Component)| other != pod && role <= component;
-        if let Some((other, ..)) = self.in_flight.as_ref().filter(waits) {
+        let waits = self.in_flight.iter().filter(|(other, (_, role))| *other != pod && role <= component);
+        let (brokers, others): (Vec<_>, Vec<_>) = waits.partition(|(_, (_, role))| *role == Component::Broker);
+        // Of brokers as many groups as may be, and of each one replica.
+        let groups: BTreeSet<&str> = brokers.iter().map(|(other, _)| group_of(other)).collect();
+        let full = groups.len() >= cluster.brokers.max_unavailable || groups.contains(group_of(pod));
+        if let Some((other, _)) = others.first().or(brokers.first().filter(|_| full)) {
             return Err(format!("{other} is still being restarted"));
         }
         if *component == Component::Broker && cluster.replicas_of(&fact.set) > 1 {
@@ -186,6 +185,7 @@ impl Before {
 fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     let mut observed = world.observe(&pass.cluster);
     observed.empty_since.clone_from(&pass.observed.empty_since);
+    observed.upgrade.clone_from(&pass.observed.upgrade);
     let mut again = plan(&pass.cluster, &observed).map_err(|e| e.to_string())?;
     if again.phases != pass.plan.phases {
         // What was done took a group a phase further, which is written down.
@@ -199,6 +199,24 @@ fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     } else {
         Err(format!("right after its writes there are more: {:?}", again.writes))
     }
+}
+
+/// A client is never newer than what it asks, whatever is upgraded, downgraded or taken back: no pod of a role runs a later version than any of an earlier
+/// role. And no third version comes before the second one is everywhere or gone.
+fn judge_versions(world: &World) -> Result<(), String> {
+    let pods: Vec<_> = world.pods.values().filter(|p| !p.terminating).collect();
+    let versions: BTreeSet<&String> = pods.iter().map(|p| &p.version).collect();
+    if versions.len() > 2 {
+        return Err(format!("pods run {versions:?} at once"));
+    }
+    for client in &pods {
+        let server = pods.iter().find(|s| s.component < client.component && s.version < client.version);
+        if let Some(server) = server {
+            let (c, s) = (&client.name, &server.name);
+            return Err(format!("{c} runs {} before {s}, which runs {}", client.version, server.version));
+        }
+    }
+    Ok(())
 }
 
 /// Enough copies stay, and mastership was moved away first.

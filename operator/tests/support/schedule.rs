@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use gantry::child::ChildKind;
 use gantry::labels;
-use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
+use gantry_crds::status::UpgradePhase;
+use gantry_crds::{ACCEPT_HAZARDS_ANNOTATION, BrokerCluster, BrokerClusterStatus, RETRY_UPGRADE_ANNOTATION};
 use serde_json::{Value, json};
 
 use super::operator::{condition, settle};
@@ -15,10 +16,14 @@ use super::{merge, object, parsed};
 
 /// Ticks in which things go wrong.
 const TROUBLED: u64 = 200;
-/// Ticks after which a cluster must be settled once nothing goes wrong any more: a roll of everything takes about half of it.
-const SETTLES: u64 = 900;
+/// Ticks after which a cluster must be settled once nothing goes wrong any more: a change of version takes about a fifth of it, and one that is under way
+/// is finished, or taken back, before the next begins.
+const SETTLES: u64 = 1800;
 /// Ticks at the end in which nothing may be written.
 const QUIET: u64 = 30;
+/// Versions that people write, and one that never serves.
+const VERSIONS: [&str; 4] = ["5.4.0", "5.5.0", "5.5.1", BROKEN];
+const BROKEN: &str = "5.5.2";
 /// In one tick of so many something goes wrong.
 const TROUBLE: u64 = 12;
 
@@ -75,13 +80,24 @@ impl Schedule {
         let reclaim = dice.one(&["Retain", "Delete"]).unwrap();
         let storage = json!({"giveUpAfter": "5m", "reclaimPolicy": reclaim});
         let spec = json!({
-            "brokers": {"groups": 1 + dice.below(2), "replicas": replicas, "storage": storage},
+            "brokers": {
+                "groups": 1 + dice.below(2),
+                "replicas": replicas,
+                "storage": storage,
+                "maxUnavailableGroups": 1 + dice.below(2),
+                "drainBeforeRestart": dice.below(2) == 0,
+            },
             "nameServers": {"replicas": 1 + dice.below(2)},
             "controllers": {"replicas": controllers},
             "proxies": {"replicas": 1 + dice.below(2)},
+            // Longer than anything hangs or is cut off.
+            "upgradeTimeout": "2m",
         });
-        let object = object("shop", spec.clone());
-        let world = World::new(&parsed(&object));
+        let mut object = object("shop", spec.clone());
+        object.metadata.annotations =
+            Some([(ACCEPT_HAZARDS_ANNOTATION.to_owned(), "replicas-forget-topics".to_owned())].into());
+        let mut world = World::new(&parsed(&object));
+        world.broken = dice.one(&Component::ALL).map(|role| (BROKEN.to_owned(), *role));
         let log = vec![format!("seed {seed}: {spec}")];
         let (oracle, mends) = (Oracle::default(), BTreeMap::new());
         Self { seed, dice, world, object, spec, oracle, mends, operator_back_at: 0, log }
@@ -165,6 +181,10 @@ impl Schedule {
         if condition(&old, "Ready") != condition(&after, "Ready") {
             self.note(format!("Ready is {}", condition(&after, "Ready")));
         }
+        let phase = |s: &BrokerClusterStatus| s.upgrade.as_ref().map(|u| (u.phase, u.to.clone(), u.reason.clone()));
+        if phase(&old) != phase(&after) {
+            self.note(format!("the upgrade is {:?}", phase(&after)));
+        }
         Ok(())
     }
 
@@ -173,6 +193,7 @@ impl Schedule {
         self.note("no more trouble".into());
         let (began, mut quiet) = (self.world.now, 0);
         self.operator_back_at = 0;
+        self.world.broken = None;
         while quiet < QUIET {
             if self.world.now > began + SETTLES {
                 let status = serde_yaml::to_string(&self.object.status).unwrap();
@@ -180,6 +201,7 @@ impl Schedule {
             }
             self.world.tick();
             let version = self.world.api.version();
+            self.try_again();
             self.pass(None)?;
             let status = self.object.status.clone().unwrap_or_default();
             let settled = condition(&status, "Ready") == "True AsDeclared"
@@ -187,6 +209,15 @@ impl Schedule {
             quiet = if settled && version == self.world.api.version() { quiet + 1 } else { 0 };
         }
         self.check_rest()
+    }
+
+    /// What was taken back is tried again.
+    fn try_again(&mut self) {
+        let upgrade = self.object.status.as_ref().and_then(|s| s.upgrade.as_ref());
+        if upgrade.is_some_and(|u| u.phase == UpgradePhase::RolledBack) {
+            let annotations = self.object.metadata.annotations.get_or_insert_default();
+            annotations.insert(RETRY_UPGRADE_ANNOTATION.into(), self.world.now.to_string());
+        }
     }
 
     /// Nothing is left over, nothing is old.
@@ -373,7 +404,10 @@ impl Schedule {
             (ChildKind::StatefulSet | ChildKind::Deployment, 3) => o["spec"]["replicas"] = json!(0),
             (ChildKind::StatefulSet | ChildKind::Deployment, 4) => o["spec"]["replicas"] = json!(5),
             (ChildKind::Service, _) => o["spec"]["selector"] = json!({"app": "another"}),
-            (ChildKind::PodDisruptionBudget, _) => o["spec"]["maxUnavailable"] = json!(0),
+            (ChildKind::PodDisruptionBudget, _) if o["spec"]["minAvailable"].is_null() => {
+                o["spec"]["maxUnavailable"] = json!(0);
+            }
+            (ChildKind::PodDisruptionBudget, _) => o["spec"]["minAvailable"] = json!(9),
             _ => o["metadata"]["annotations"] = json!({}),
         });
     }
@@ -388,7 +422,7 @@ impl Schedule {
             2 => json!({"nameServers": {"config": {"serverWorkerThreads": n}}}),
             3 => json!({"controllers": {"config": {"scanNotActiveBrokerInterval": n}}}),
             4 => json!({"brokers": {"labels": {"n": n}}}),
-            5 => json!({"version": if n.len().is_multiple_of(2) { "5.5.1" } else { "5.5.0" }}),
+            5 => json!({"version": self.dice.one(&VERSIONS).unwrap()}),
             6 if groups < 3 => json!({"brokers": {"groups": groups + 1}}),
             9 if groups > 1 => json!({"brokers": {"groups": groups - 1}}),
             10 if replicas > 1 => json!({"brokers": {"replicas": replicas - 1}}),

@@ -9,6 +9,7 @@ use gantry::broker_cluster::observe;
 use gantry::broker_cluster::parse::Cluster;
 use gantry::broker_cluster::plan::{Growth, Step};
 use gantry::broker_cluster::resources::Resources;
+use gantry::broker_cluster::roles::Role;
 use gantry::broker_cluster::transition;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
 use gantry::child::{ChildKind, Write};
@@ -53,7 +54,11 @@ pub struct Pod {
     /// ConfigMaps that it mounts.
     pub config_maps: BTreeSet<String>,
     service_account: String,
-    version: String,
+    /// Label of its template.
+    pub version: String,
+    image: String,
+    /// Since when it is ready, or not.
+    since: u64,
     /// Does its container run, or is it about to be run again?
     pub started: Option<u64>,
     /// What its probe says.
@@ -61,6 +66,8 @@ pub struct Pod {
     failing_since: Option<u64>,
     /// It was told to go.
     pub terminating: bool,
+    /// What its label says it is in its broker group.
+    role: Option<String>,
     /// Since when its node is gone as far as the API server can tell.
     gone_since: Option<u64>,
 }
@@ -94,6 +101,8 @@ pub struct World {
     pub cut_off: BTreeSet<String>,
     /// Names of StatefulSets whose pods can't start: no node fits, or there is no image.
     pub unstartable: BTreeSet<String>,
+    /// A version of the engine whose pods of a role never serve.
+    pub broken: Option<(String, Component)>,
     name: String,
     uids: u64,
     /// What is read of the API again and again, and the version at which it was.
@@ -148,6 +157,7 @@ impl World {
             engine_answers: true,
             cut_off: BTreeSet::new(),
             unstartable: BTreeSet::new(),
+            broken: None,
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
@@ -245,6 +255,9 @@ impl World {
             config_maps: volumes.filter_map(|v| v["configMap"]["name"].as_str()).map(str::to_owned).collect(),
             service_account: text(&spec["serviceAccountName"]),
             version: label(labels::VERSION),
+            image: text(&spec["containers"][0]["image"]),
+            role: None,
+            since: self.now,
             started: None,
             ready: false,
             failing_since: None,
@@ -424,6 +437,7 @@ impl World {
     fn can_start(&self, pod: &Pod) -> bool {
         let service = names::component(&self.name, pod.component);
         !self.unstartable.contains(&pod.owner.1)
+            && self.broken.as_ref().is_none_or(|(v, c)| (v, c) != (&pod.version, &pod.component))
             && pod.config_maps.iter().all(|name| self.api.get(ChildKind::ConfigMap, name).is_some())
             && self.api.get(ChildKind::ServiceAccount, &pod.service_account).is_some()
             && (pod.component == Component::Proxy || self.api.get(ChildKind::Service, &service).is_some())
@@ -447,15 +461,19 @@ impl World {
             .map(|p| p.name.clone())
             .collect();
         for pod in self.pods.values_mut() {
+            let was = pod.ready;
             if serving.contains(&pod.name) {
                 pod.ready = true;
                 pod.failing_since = None;
-                continue;
+            } else {
+                let since = *pod.failing_since.get_or_insert(now);
+                let patience = if lost.contains(&pod.name) { NODE_LOST } else { PROBED };
+                if down.contains(&pod.name) || now >= since + patience {
+                    pod.ready = false;
+                }
             }
-            let since = *pod.failing_since.get_or_insert(now);
-            let patience = if lost.contains(&pod.name) { NODE_LOST } else { PROBED };
-            if down.contains(&pod.name) || now >= since + patience {
-                pod.ready = false;
+            if was != pod.ready {
+                pod.since = now;
             }
         }
     }
@@ -600,6 +618,13 @@ impl World {
         Ok(())
     }
 
+    /// Does what apply.rs does with roles of pods.
+    pub fn label(&mut self, role: &Role) {
+        if let Some(pod) = self.pods.get_mut(&role.pod).filter(|p| p.uid == role.uid) {
+            pod.role = Some(role.role.to_owned());
+        }
+    }
+
     /// Does what apply.rs does with claims of replicas that were declared away.
     pub fn delete_surplus(&mut self, claim: &ClaimFact) {
         let pod = claim.name.trim_start_matches(names::CLAIM_PREFIX).to_owned();
@@ -675,9 +700,14 @@ impl Pod {
             terminating: self.terminating,
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
+            image: self.image.clone(),
+            since: Some(super::operator::at(self.since).0.as_second()),
+            restarts: 0,
             trouble: None,
             ip: None,
-            unready_since: None,
+            node: None,
+            zone: None,
+            role: self.role.clone(),
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }

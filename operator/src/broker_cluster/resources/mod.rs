@@ -62,28 +62,40 @@ impl Resources {
     }
 }
 
-/// All children that a cluster should have.
+/// All children that a cluster should have, each with the engine that it is to run now.
 #[must_use]
 pub fn resources(cluster: &Cluster) -> Resources {
     let groups = cluster.groups();
-    let mut config_maps = vec![config::name_server(cluster), config::controller(cluster), config::proxy(cluster)];
-    config_maps.extend(groups.iter().flat_map(|g| [config::broker(cluster, g), config::broker_live(cluster, g)]));
-    let mut stateful_sets = vec![name_server::stateful_set(cluster), controller::stateful_set(cluster)];
-    stateful_sets.extend(groups.iter().map(|g| broker::stateful_set(cluster, g)));
-    let mut services: Vec<_> =
-        [Component::NameServer, Component::Controller, Component::Broker].map(|c| service::headless(cluster, c)).into();
-    services.extend(cluster.endpoints.iter().map(|e| service::endpoint(cluster, e)));
-    let mut pod_disruption_budgets: Vec<_> =
-        [Component::NameServer, Component::Controller, Component::Proxy].map(|c| pdb::of_component(cluster, c)).into();
-    pod_disruption_budgets.extend(groups.iter().map(|g| pdb::of_group(cluster, g)));
+    let of = |c: Component| cluster.running(&cluster.component(c));
+    let [servers, controllers, brokers, proxies] = Component::ALL.map(of);
+    let mut config_maps =
+        vec![config::name_server(&servers), config::controller(&controllers), config::proxy(&proxies)];
+    let mut stateful_sets = vec![name_server::stateful_set(&servers), controller::stateful_set(&controllers)];
+    let mut pod_disruption_budgets = vec![
+        pdb::of_component(&servers, Component::NameServer),
+        pdb::of_component(&controllers, Component::Controller),
+        pdb::of_component(&proxies, Component::Proxy),
+    ];
+    for group in &groups {
+        let own = cluster.running(group);
+        config_maps.extend([config::broker(&own, group), config::broker_live(&own, group)]);
+        stateful_sets.push(broker::stateful_set(&own, group));
+        pod_disruption_budgets.extend(pdb::of_group(&own, group));
+    }
+    let mut services = vec![
+        service::headless(&servers, Component::NameServer),
+        service::headless(&controllers, Component::Controller),
+        service::headless(&brokers, Component::Broker),
+    ];
+    services.extend(cluster.endpoints.iter().map(|e| service::endpoint(&proxies, e)));
     Resources {
-        service_accounts: Component::ALL.map(|c| service_account(cluster, c)).into(),
+        service_accounts: Component::ALL.map(|c| service_account(&of(c), c)).into(),
         config_maps,
         services,
         pod_disruption_budgets,
         stateful_sets,
-        deployments: vec![proxy::deployment(cluster)],
-        horizontal_pod_autoscalers: proxy::autoscaler(cluster).into_iter().collect(),
+        deployments: vec![proxy::deployment(&proxies)],
+        horizontal_pod_autoscalers: proxy::autoscaler(&proxies).into_iter().collect(),
     }
 }
 

@@ -40,7 +40,7 @@ impl World {
                 Ok(WriteOutcome::default())
             }
             EngineWrite::CleanGroup { controllers, group } => self.clean_all(controllers, group),
-            EngineWrite::StartOffsets { broker, queues } => self.start_offsets(broker, queues),
+            EngineWrite::SetOffsets { broker, offsets } => self.set_offsets(broker, offsets),
             EngineWrite::UpdateConfig { target, properties } => {
                 self.reached(target.address(), "UPDATE_BROKER_CONFIG")?;
                 if let Some(process) = self.process_mut(target.address()) {

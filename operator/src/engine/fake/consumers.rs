@@ -1,8 +1,8 @@
 //! One topic that producers send to and one consumer group that reads it, so that what is skipped or left behind can be counted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::super::{EngineError, WriteOutcome};
+use super::super::{EngineError, QueueOffsets, WriteOutcome};
 use super::world::World;
 
 /// Messages that a consumer reads of one broker in a tick.
@@ -87,17 +87,16 @@ impl World {
         }
     }
 
-    pub(super) fn start_offsets(
+    pub(super) fn set_offsets(
         &mut self,
         address: &str,
-        queues: &BTreeMap<String, BTreeMap<String, BTreeSet<u32>>>,
+        offsets: &BTreeMap<String, BTreeMap<String, QueueOffsets>>,
     ) -> Result<WriteOutcome, EngineError> {
         self.broker(address, "UPDATE_CONSUMER_OFFSET")?;
         if let Some(broker) = self.brokers.get_mut(address) {
-            for (group, topics) in queues {
-                for (topic, ids) in topics {
-                    let offsets = broker.disk.offsets.entry((topic.clone(), group.clone())).or_default();
-                    offsets.extend(ids.iter().map(|id| (*id, 0)));
+            for (group, topics) in offsets {
+                for (topic, queues) in topics {
+                    broker.disk.offsets.entry((topic.clone(), group.clone())).or_default().extend(queues);
                 }
             }
         }

@@ -1,0 +1,85 @@
+//! Volume claims: those that are to grow, those that are to go, those that stay as they are. Pure.
+
+use gantry_crds::names::{self, Component};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use kube::ResourceExt;
+use serde::Serialize;
+
+use crate::broker_cluster::parse::{Cluster, Volume};
+use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::view::{ClaimFact, Observed};
+use crate::quantity;
+
+/// A volume that is to grow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Growth {
+    /// Name of its claim.
+    pub claim: String,
+    /// Size that is asked for now.
+    pub from: String,
+    /// Size to ask for.
+    pub to: String,
+}
+
+/// Volumes of replicas that were declared away, where volumes are not to be kept.
+#[must_use]
+pub fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
+    if cluster.brokers.volume.retain {
+        return Vec::new();
+    }
+    let groups = cluster.groups();
+    let is_surplus = |claim: &&ClaimFact| {
+        let pod = claim.name.strip_prefix(names::CLAIM_PREFIX).unwrap_or_default();
+        let Some((group, ordinal)) = pod.rsplit_once('-') else { return false };
+        let most = cluster.replicas_of(group).max(cluster.brokers.replicas);
+        let beyond = ordinal.parse::<i32>().is_ok_and(|n| n >= most);
+        let used = observed.pods.iter().any(|p| p.name == pod);
+        beyond && !used && !claim.terminating && groups.iter().any(|g| g == group)
+    };
+    observed.claims.iter().filter(is_surplus).cloned().collect()
+}
+
+/// Claims that ask for less than is declared.
+#[must_use]
+pub fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
+    let controllers =
+        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
+    let mut sets = vec![controllers];
+    sets.extend(cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (g, replicas, &cluster.brokers.volume)
+    }));
+    let growth = |claim: String, to: &str| {
+        let from = &observed.claims.iter().find(|c| c.name == claim && !c.terminating)?.requested;
+        let smaller = quantity::parse(from)? < quantity::parse(to)?;
+        smaller.then(|| Growth { claim, from: from.clone(), to: to.to_owned() })
+    };
+    let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
+        (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
+    };
+    sets.into_iter().flat_map(of_set).collect()
+}
+
+/// Size of the volumes of a StatefulSet, by its claims' template.
+fn claimed(set: &StatefulSet) -> Option<&String> {
+    let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.as_ref()?;
+    claim.resources.as_ref()?.requests.as_ref()?.get("storage").map(|q| &q.0)
+}
+
+/// Claim templates can't be changed in a StatefulSet: the live ones stay. Claims that exist grow one by one; a smaller size is held.
+pub fn keep_claims(set: &mut StatefulSet, observed: &Observed, holds: &mut Vec<Hold>) {
+    let name = set.name_any();
+    let live = observed.live.stateful_sets.iter().find(|s| s.name_any() == name).and_then(claimed);
+    let (Some(live), Some(declared)) = (live, claimed(set)) else { return };
+    if quantity::parse(declared) < quantity::parse(live) {
+        holds.push(Hold::VolumeSizeFixed { set: name, live: live.clone(), declared: declared.clone() });
+    }
+    let request = set
+        .spec
+        .as_mut()
+        .and_then(|s| s.volume_claim_templates.as_mut()?.first_mut()?.spec.as_mut()?.resources.as_mut())
+        .and_then(|r| r.requests.as_mut()?.get_mut("storage"));
+    if let Some(request) = request {
+        request.0.clone_from(live);
+    }
+}
