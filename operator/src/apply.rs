@@ -1,5 +1,7 @@
 //! The only writer to Kubernetes. It makes no choices: what to write is in the plan.
 
+use std::time::Duration;
+
 use gantry_crds::Reason;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
@@ -19,6 +21,9 @@ use crate::context::Context;
 use crate::engine::{ClusterId, EngineWrite};
 use crate::error::Error;
 use crate::labels::{MANAGER, ROLE};
+
+/// Time that replicas get to change their role after an election.
+const ROLE_CHANGE: Duration = Duration::from_millis(250);
 
 /// Writes all of a plan to the API server, in order, makes its changes of the engine, then takes its step.
 ///
@@ -151,13 +156,14 @@ async fn label(ctx: &Context, cluster: &Cluster, role: &Role) -> Result<(), Erro
 async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error> {
     ctx.leadership.check()?;
     let action = match step {
-        Step::Elect { group, id, .. } => {
+        Step::Elect { group, id, to, .. } => {
             let write = EngineWrite::ElectMaster {
                 controllers: cluster.controller_addresses(),
                 group: group.clone(),
                 id: u64::try_from(*id).unwrap_or_default(),
             };
             ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+            lead(ctx, cluster, group, to).await;
             "Elect"
         }
         Step::Restart { pod, uid, .. } => {
@@ -176,6 +182,18 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
     ctx.metrics.steps.with_label_values(&[action]).inc();
     tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, step = ?step, "took a step");
     Ok(())
+}
+
+/// Replicas change their role within a few milliseconds of an election, and forget then whom they followed: after that they are told of the new master.
+/// Until one follows, nothing is acknowledged. That this failed is no harm but a delay.
+async fn lead(ctx: &Context, cluster: &Cluster, group: &str, master: &str) {
+    tokio::time::sleep(ROLE_CHANGE).await;
+    let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != master).collect();
+    let follow = Call::Follow { master: master.to_owned(), replicas };
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    if let Err(error) = ctx.engine.execute(&id, &follow.write(cluster)).await {
+        tracing::debug!(%error, "replicas could not be told of their new master");
+    }
 }
 
 /// Makes one change of the engine.

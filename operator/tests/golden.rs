@@ -112,6 +112,7 @@ goldens! {
     a_roll_goes_on_with_the_next_replica,
     a_master_goes_last_and_hands_over_first,
     a_master_that_handed_over_goes,
+    a_master_that_handed_over_stays_until_it_has_copied_what_it_lacks,
     a_single_replica_goes_without_handing_over,
     a_group_without_a_master_is_left_alone,
     a_roll_waits_for_a_replica_that_is_not_in_sync,

@@ -159,6 +159,28 @@ impl Request for GetHaStatus {
     }
 }
 
+/// Tells a replica where its master's log is to be had. By itself it learns this from a name server with its next registration, up to 10 s later.
+#[derive(Clone, Debug)]
+pub struct FollowMaster {
+    /// The master's `host:port` for clients.
+    pub master: String,
+    /// The master's `host:port` for replicas.
+    pub log: String,
+}
+
+impl Request for FollowMaster {
+    type Answer = ();
+    const CODE: Code = Code::ExchangeBrokerHaInfo;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE).with("masterAddress", &self.master).with("masterHaAddress", &self.log)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
+        accepted(reply).map(drop)
+    }
+}
+
 /// Asks a broker for the epochs in its log.
 #[derive(Clone, Copy, Debug)]
 pub struct GetEpochCache;

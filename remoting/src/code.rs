@@ -116,6 +116,8 @@ request_codes! {
     SetMessageRequestMode = 401 "SET_MESSAGE_REQUEST_MODE" write,
     /// The modes, pull or pop, of all consumer groups.
     GetAllMessageRequestMode = 402 "GET_ALL_MESSAGE_REQUEST_MODE" read,
+    /// Tells a replica where its master's log is to be had.
+    ExchangeBrokerHaInfo = 906 "EXCHANGE_BROKER_HA_INFO" write,
     /// Replication as one broker sees it.
     GetBrokerHaStatus = 907 "GET_BROKER_HA_STATUS" read,
     /// Elects a group's master.

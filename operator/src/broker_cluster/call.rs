@@ -22,6 +22,13 @@ pub enum Call {
         /// Keys with their new values.
         keys: BTreeMap<String, String>,
     },
+    /// Replicas are told where their new master's log is to be had, which they would learn up to 10 s later.
+    Follow {
+        /// Pod of the master.
+        master: String,
+        /// Pods of the replicas.
+        replicas: BTreeSet<String>,
+    },
     /// The controllers forget ids of replicas that are gone.
     Forget {
         /// Broker group.
@@ -64,6 +71,11 @@ impl Call {
                 target: ConfigTarget::Broker(cluster.address_of_broker(pod)),
                 properties: keys.clone(),
             },
+            Self::Follow { master, replicas } => EngineWrite::Follow {
+                replicas: replicas.iter().map(|pod| cluster.address_of_broker(pod)).collect(),
+                master: cluster.address_of_broker(master),
+                log: cluster.log_of_broker(master),
+            },
             Self::Forget { group, ids, .. } => EngineWrite::CleanReplicas {
                 controllers: cluster.controller_addresses(),
                 group: group.clone(),
@@ -83,6 +95,7 @@ impl Call {
     pub fn action(&self) -> &'static str {
         match self {
             Self::Set { .. } => "Set",
+            Self::Follow { .. } => "Follow",
             Self::Forget { .. } => "Forget",
             Self::ForgetGroup { .. } => "ForgetGroup",
             Self::StartOffsets { .. } => "StartOffsets",
@@ -94,6 +107,7 @@ impl Call {
     pub fn object(&self) -> String {
         match self {
             Self::Set { pod, .. } => format!("Pod/{pod}"),
+            Self::Follow { master, .. } => format!("Pod/{master}"),
             Self::Forget { group, .. } | Self::ForgetGroup { group } | Self::StartOffsets { group, .. } => {
                 format!("broker group {group}")
             }
@@ -113,6 +127,10 @@ impl Call {
                     (_, None) => Reason::Updated,
                 };
                 (reason, format!("set {} on {pod} while it runs", pairs.join(", ")))
+            }
+            Self::Follow { master, replicas } => {
+                let replicas = replicas.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                (Reason::HandingOver, format!("told {replicas} to follow {master}"))
             }
             Self::Forget { group, ids, pods } => {
                 let list = |all: Vec<String>| all.join(", ");

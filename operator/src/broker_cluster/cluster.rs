@@ -94,6 +94,13 @@ impl Cluster {
         format!("{pod}.{host}:{}", names::BROKER_PORT)
     }
 
+    /// `host:port` from which replicas copy the log of the broker in a pod.
+    #[must_use]
+    pub fn log_of_broker(&self, pod: &str) -> String {
+        let host = names::service_host(&self.component(Component::Broker), &self.namespace, &self.domain);
+        format!("{pod}.{host}:{}", names::BROKER_HA_PORT)
+    }
+
     /// Names of the declared broker groups, in order.
     #[must_use]
     pub fn groups(&self) -> Vec<String> {

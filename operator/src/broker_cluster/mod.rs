@@ -27,6 +27,7 @@ pub mod scale;
 pub mod stages;
 pub mod status;
 mod stranded;
+mod switches;
 pub mod transition;
 pub mod upgrade;
 pub mod version;
@@ -59,6 +60,8 @@ use crate::labels;
 const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// Time between two looks while something is under way.
 const RECHECK: Duration = Duration::from_secs(3);
+/// The same while clients wait for it, and after a hand-over.
+const SOON: Duration = Duration::from_millis(700);
 
 /// One pass over a cluster.
 async fn reconcile(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Action, Error> {
@@ -81,7 +84,9 @@ async fn reconcile(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Acti
     let new = status::status(&cluster, &observed, &outcome, &old, &ctx.now());
     report(&object, &ctx, &cluster, &plan, &new).await?;
     applied?;
-    Ok(Action::requeue(if status::is_settled(&new) { ctx.settings.resync() } else { RECHECK }))
+    let hurries = matches!(plan.step, Some(plan::Step::Elect { .. })) || status::waits(&new);
+    let busy = if hurries { SOON } else { RECHECK };
+    Ok(Action::requeue(if status::is_settled(&new) { ctx.settings.resync() } else { busy }))
 }
 
 /// Publishes the status, and tells people what changed.
@@ -159,7 +164,10 @@ pub fn controller(ctx: Arc<Context>, namespace: Option<String>) -> impl Stream<I
     let client = ctx.client.clone();
     let ours = watcher::Config::default().labels(&format!("{}={}", labels::MANAGED_BY, labels::MANAGER));
     let concurrency = ctx.settings.concurrency;
-    Controller::new(api::<BrokerCluster>(&client, namespace.as_deref()), watcher::Config::default())
+    let controller = Controller::new(api::<BrokerCluster>(&client, namespace.as_deref()), watcher::Config::default());
+    let switches = switches::switches(ctx.clone(), controller.store());
+    controller
+        .reconcile_all_on(switches)
         // Several events of one change are one pass.
         .with_config(Config::default().debounce(Duration::from_millis(200)).concurrency(concurrency))
         .owns(api::<ServiceAccount>(&client, namespace.as_deref()), ours.clone())

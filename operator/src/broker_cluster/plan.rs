@@ -197,6 +197,7 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
             None => {}
         }
     }
+    calls.extend(stranded::strays(&cluster, observed));
     calls.extend(identities::stale(&cluster, observed));
     calls.extend(scale::offsets(&cluster, observed));
     if let Some(Gone::Forget(call)) = gone {

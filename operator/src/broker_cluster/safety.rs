@@ -62,6 +62,14 @@ pub enum Hold {
         /// The name server.
         name_server: String,
     },
+    /// A replica copies what it lacks.
+    #[error(
+        "{pod} is not restarted: it copies what it lacks, and a former master that is stopped meanwhile may keep messages that nobody else has"
+    )]
+    CatchesUp {
+        /// The replica.
+        pod: String,
+    },
     /// A master that is to go takes no new messages, and clients may not have heard of it.
     #[error("{pod} takes no new messages and goes when clients send to other broker groups, within a minute")]
     Closing {
@@ -266,7 +274,7 @@ impl Hold {
             Self::ScaleIn { .. } => Reason::ScaleInHeld,
             Self::Draining { .. } => Reason::GroupDraining,
             Self::Opening { .. } => Reason::GroupOpening,
-            Self::TooFewInSync { .. } => Reason::CatchingUp,
+            Self::TooFewInSync { .. } | Self::CatchesUp { .. } => Reason::CatchingUp,
             Self::ControllersFixed { .. } => Reason::ControllersFixed,
             Self::VolumeSizeFixed { .. } => Reason::VolumeSizeFixed,
             Self::NodeGone { .. } => Reason::NodeGone,
@@ -351,8 +359,11 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     let sync = observed.engine.sync(group).map_err(unknown)?;
     let leads = sync.master.as_deref() == Some(&pod.name);
     if !pod.ready && !leads && !sync.in_sync.contains(&pod.name) {
-        // It serves nothing and holds no copy that counts.
-        return Ok(Consent::Stop);
+        // It serves nothing and holds no copy that counts. But a former master that is stopped between the truncation of its log and new data in that place
+        // finds the old data again (rocketmq #10666) and goes on from there: its copy would be another one than the others', and nobody would notice.
+        let alive = sync.identities.iter().any(|i| i.pod == pod.name && i.alive);
+        let copies = alive && pod.trouble.is_none() && sync.answering.contains(&pod.name);
+        return if copies { Err(Hold::CatchesUp { pod: pod.name.clone() }) } else { Ok(Consent::Stop) };
     }
     if let Some(other) = not_well(observed, pod, replicas) {
         return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });

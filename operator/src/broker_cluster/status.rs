@@ -428,6 +428,15 @@ fn endpoints(cluster: &Cluster) -> Vec<EndpointStatus> {
         .collect()
 }
 
+/// Whether a group that takes messages has a master and too few replicas that follow it: a matter of seconds, in which nothing is acknowledged.
+#[must_use]
+pub fn waits(status: &BrokerClusterStatus) -> bool {
+    let ready = status.conditions.iter().find(|c| c.type_ == "Ready");
+    let led = |g: &GroupStatus| g.master.is_some() && g.replicas.len() > 1;
+    ready.is_some_and(|c| c.status == "False" && c.reason == Reason::NotEnoughInSync.as_str())
+        && status.groups.iter().any(led)
+}
+
 /// Whether a cluster has nothing left to wait for, so that it may be looked at less often.
 #[must_use]
 pub fn is_settled(status: &BrokerClusterStatus) -> bool {

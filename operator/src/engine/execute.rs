@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use gantry_remoting::Request;
-use gantry_remoting::broker::{GetHaStatus, UpdateBrokerConfig};
+use gantry_remoting::broker::{FollowMaster, GetHaStatus, UpdateBrokerConfig};
 use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateNameServerConfig, WipeWritePermission};
 use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
@@ -36,6 +36,7 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
         EngineWrite::ElectMaster { controllers, group, id } => execution.elect(controllers, group, *id).await,
         EngineWrite::CleanReplicas { controllers, group, ids } => execution.clean(controllers, group, ids).await,
         EngineWrite::CleanGroup { controllers, group } => execution.clean_all(controllers, group).await,
+        EngineWrite::Follow { replicas, master, log } => Ok(execution.follow(replicas, master, log).await),
         EngineWrite::SetOffsets { broker, offsets } => execution.offsets(broker, offsets).await,
         EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
         EngineWrite::SetWritePermission { name_servers, group, writable } => {
@@ -65,6 +66,15 @@ impl Execution<'_> {
         let request = ElectMaster { cluster: self.cluster.name.clone(), broker_name: group.to_owned(), broker_id: id };
         let elected = write(self.engine, self.cluster, &leader, &request, &format!("{group} id {id}")).await?;
         Ok(WriteOutcome { elected: Some(elected), failed: Failed::new() })
+    }
+
+    async fn follow(&self, replicas: &[String], master: &str, log: &str) -> WriteOutcome {
+        let request = FollowMaster { master: master.to_owned(), log: log.to_owned() };
+        let told = replicas.iter().map(|replica| self.one(replica, master, &request));
+        for error in join_all(told).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "a replica could not be told of its master");
+        }
+        WriteOutcome::default()
     }
 
     async fn clean(&self, controllers: &[String], group: &str, ids: &BTreeSet<u64>) -> Outcome {

@@ -38,6 +38,15 @@ pub enum EngineWrite {
         /// The group.
         group: String,
     },
+    /// Tells replicas where their master's log is to be had. One that does not answer is no failure: it learns it by itself.
+    Follow {
+        /// The replicas.
+        replicas: Vec<String>,
+        /// The master, for clients.
+        master: String,
+        /// The master, for replicas.
+        log: String,
+    },
     /// Says from where consumer groups read queues of a master on.
     SetOffsets {
         /// The master.

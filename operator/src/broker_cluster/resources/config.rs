@@ -130,6 +130,9 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("controllerHeartBeatTimeoutMills", "5000".into()),
         ("haMaxTimeSlaveNotCatchup", "6000".into()),
         ("checkSyncStateSetPeriod", "1000".into()),
+        // After a switch a replica is not counted before it has said how far it is, which it does with its next heartbeat: the engine's 5 s are 5 s without
+        // an acknowledged message where fewer than minInSyncReplicas are left.
+        ("haSendHeartbeatInterval", "500".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
         ("minInSyncReplicas", cluster.min_in_sync_of(group).to_string()),
@@ -187,6 +190,8 @@ pub fn proxy(cluster: &Cluster) -> ConfigMap {
         "remotingAccessAddr": access,
         // gRPC clients are told the host and port that they asked, so any Service port will do.
         "useEndpointPortFromRequest": true,
+        // Routes of a master that is gone are believed so long, in seconds: the engine's 20 s are 20 s of failing sends. Only topics in use are asked for.
+        "topicRouteServiceCacheRefreshSeconds": 2,
         // At least the longest long poll, so that a poll in flight ends by itself when the proxy goes.
         "grpcShutdownTimeSeconds": 20,
         // A remoting client that changed proxies counts twice in its group, and half of its queues are read by nobody, until its old connection is

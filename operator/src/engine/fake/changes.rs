@@ -40,6 +40,8 @@ impl World {
                 Ok(WriteOutcome::default())
             }
             EngineWrite::CleanGroup { controllers, group } => self.clean_all(controllers, group),
+            // In this world replicas find their master by themselves.
+            EngineWrite::Follow { .. } => Ok(WriteOutcome::default()),
             EngineWrite::SetOffsets { broker, offsets } => self.set_offsets(broker, offsets),
             EngineWrite::UpdateConfig { target, properties } => {
                 self.reached(target.address(), "UPDATE_BROKER_CONFIG")?;
