@@ -42,7 +42,7 @@ const STEPS: [(&str, Step); 22] = [
     ("1,100 changes: each took", many_changes),
     ("follower lost its disk after a snapshot: it helps to acknowledge after", follower_wiped),
     ("1,100 changes more, then the leader lost its disk: it helps to acknowledge after", leader_wiped),
-    ("240,000 heartbeats, six brokers' in 11 h: resident memory of a follower, the leader", heartbeats),
+    ("60,000 heartbeats, six brokers' in 2.8 h: resident memory of a follower, the leader", heartbeats),
     ("all three killed and started after a snapshot: all is known after", all_restarted),
     ("all three lost their disks: the group is led again after", all_wiped),
 ];
@@ -307,7 +307,7 @@ fn many_changes(cluster: &mut Cluster) -> Result<String> {
 
 fn heartbeats(cluster: &mut Cluster) -> Result<String> {
     whole(cluster)?;
-    cluster.heartbeats(6, 40_000)?;
+    cluster.heartbeats(6, 10_000)?;
     memory(cluster)
 }
 
