@@ -9,7 +9,7 @@ STEP    := hack/step
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 ## ── use it ──────────────────────────────────────────────────────────────────────────────────────
 .PHONY: demo demo-down up down deploy logs shell status
@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench chaos e2e e2e-faults generate bench-topics
+.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench chaos e2e e2e-faults generate bench-topics trial-controllers
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -63,6 +63,8 @@ chaos: ## N=100 random faults by SEED=1 under an audit of every message, into do
 	@hack/chaos
 bench-topics: ## topics by the thousand, into docs/benchmarks-topics.md
 	@hack/bench-topics
+trial-controllers: ## both types of controllers against lost disks and failures, into docs/design/0009-controller-type.md
+	@hack/trial-controllers
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
 e2e-faults: ## every single failure, scaling and upgrades under an audit of every message: about an hour

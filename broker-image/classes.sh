@@ -66,9 +66,11 @@ cat >"$work/logback.xml" <<'EOF'
 EOF
 printf 'listenPort=9876\n' >"$work/nameserver.conf"
 cat >"$work/controller.conf" <<EOF
-controllerDLegerGroup=classes
-controllerDLegerPeers=n0-127.0.0.1:9878
-controllerDLegerSelfId=n0
+controllerType=jRaft
+jRaftGroupId=classes
+jRaftServerId=127.0.0.1:9880
+jRaftInitConf=127.0.0.1:9880
+jRaftControllerRPCAddr=127.0.0.1:9878
 controllerStorePath=$work/controller
 EOF
 cat >"$work/broker.conf" <<EOF

@@ -2,8 +2,10 @@
 
 /// Port on which a name server listens.
 pub const NAME_SERVER_PORT: u16 = 9876;
-/// Port on which a controller listens.
+/// Port on which a controller listens for brokers and admin calls.
 pub const CONTROLLER_PORT: u16 = 9878;
+/// Port on which controllers keep their state in agreement among themselves (jRaft).
+pub const CONTROLLER_RAFT_PORT: u16 = 9880;
 /// Port on which a broker listens for clients and admin calls.
 pub const BROKER_PORT: u16 = 10911;
 /// Port on which a master sends its log to slaves.

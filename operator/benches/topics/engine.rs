@@ -27,8 +27,8 @@ pub fn start() -> Machine {
         "controller",
         CONTROLLER,
         &format!(
-            "controllerDLegerGroup=shop\ncontrollerDLegerPeers=n0-{controller}:9878\ncontrollerDLegerSelfId=n0\ncontrollerStorePath={store}\n\
-             configStorePath={store}/own.properties\nmappedFileSize=1048576\nbindAddress=127.0.1.2\n"
+            "controllerType=jRaft\njRaftGroupId=shop\njRaftServerId={controller}:9880\njRaftInitConf={controller}:9880\n\
+             jRaftControllerRPCAddr={controller}:9878\ncontrollerStorePath={store}\nconfigStorePath={store}/own.properties\n"
         ),
     );
     for (i, (address, host)) in HOSTS[2..4].iter().enumerate() {

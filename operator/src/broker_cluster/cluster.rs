@@ -38,6 +38,12 @@ impl Cluster {
         self.addresses(Component::Controller, self.controllers.replicas, names::CONTROLLER_PORT)
     }
 
+    /// `host:port` at which controllers reach one another, in the order of [`Self::controller_addresses`].
+    #[must_use]
+    pub fn raft_addresses(&self) -> Vec<String> {
+        self.addresses(Component::Controller, self.controllers.replicas, names::CONTROLLER_RAFT_PORT)
+    }
+
     /// `host:port` of every replica of a broker group, in order.
     #[must_use]
     pub fn broker_addresses(&self, group: &str) -> Vec<String> {

@@ -15,6 +15,7 @@ pub mod keys;
 pub mod memory;
 pub mod observe;
 pub mod outlook;
+mod outsiders;
 pub mod parse;
 pub mod plan;
 pub mod pods;

@@ -21,7 +21,8 @@ use crate::broker_cluster::view::{
     Unknown,
 };
 use crate::engine::{
-    BrokerFacts, ClusterAddresses, ClusterId, Engine, EngineError, EngineFacts, Fact, GroupFacts, ReplicaFacts,
+    BrokerFacts, ClusterAddresses, ClusterId, ControllerFacts, Engine, EngineError, EngineFacts, Fact, GroupFacts,
+    ReplicaFacts,
 };
 use crate::labels;
 
@@ -156,6 +157,7 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
     let groups = cluster.groups();
     EngineView {
         controller_leader: leader(facts),
+        leaderless: leaderless(facts),
         groups: groups.iter().map(|g| (g.clone(), group(facts, g))).collect(),
         routes: facts
             .name_servers
@@ -213,6 +215,11 @@ fn leader(facts: &EngineFacts) -> Known<Option<String>> {
         }
     }
     if answered { Ok(None) } else { Err(problem) }
+}
+
+fn leaderless(facts: &EngineFacts) -> BTreeSet<String> {
+    let sees_none = |fact: &Fact<ControllerFacts>| fact.known().is_some_and(|c| c.leader.is_none());
+    facts.controllers.iter().filter(|(_, fact)| sees_none(fact)).map(|(address, _)| pod_of(address)).collect()
 }
 
 fn sync(facts: &EngineFacts, group: &str) -> Known<SyncState> {

@@ -225,7 +225,7 @@ fn taken(step: Option<&Step>, changes: &[PlannedChange]) -> Option<PlannedChange
                 ..change("Elect", object, Some(format!("so that {from} can go")))
             })
         }
-        Step::Restart { pod, cause: cause @ Cause::Stranded, .. } => Some(PlannedChange {
+        Step::Restart { pod, cause: cause @ (Cause::Stranded | Cause::Outsider), .. } => Some(PlannedChange {
             risk: Risk::Restart,
             affects: vec![pod.clone()],
             ..change("Restart", format!("Pod/{pod}"), Some(cause.as_str().into()))

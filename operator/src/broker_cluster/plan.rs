@@ -20,7 +20,7 @@ use crate::broker_cluster::upgrade::course;
 use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
 pub use crate::broker_cluster::volumes::Growth;
 use crate::broker_cluster::volumes::{growths, keep_claims, surplus_claims};
-use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, roles, stranded};
+use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, outsiders, roles, stranded};
 use crate::child::{ChildKind, ChildRef, Write, compare};
 use crate::engine::same_value;
 use crate::labels;
@@ -129,6 +129,8 @@ pub enum Cause {
     Outdated,
     /// It follows no master and does not notice.
     Stranded,
+    /// It takes no part in its Raft group.
+    Outsider,
 }
 
 impl Cause {
@@ -144,6 +146,7 @@ impl Cause {
         match self {
             Self::Outdated => "to take up a change",
             Self::Stranded => "because its master does not send to it",
+            Self::Outsider => "because it answers and follows no leader",
         }
     }
 }
@@ -173,6 +176,7 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
         holds.extend(observed.engine.sync(&group).ok().and_then(|s| identities::copies_lost(&group, s)));
     }
     let mut step = given_up::next(&cluster, observed, &mut holds)
+        .or_else(|| outsiders::next(&cluster, observed))
         .or_else(|| stranded::next(&cluster, observed))
         .or_else(|| evacuation::next(&cluster, observed, &mut holds));
     holds.extend(observed.nodes.unknown.clone().map(|why| Hold::NodesUnknown { why }));

@@ -126,6 +126,9 @@ pub struct EngineView {
     /// Pod of the controller that leads; `None`: they answer and have no leader.
     #[serde(with = "known")]
     pub controller_leader: Known<Option<String>>,
+    /// Pods of controllers that answer and know no leader.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub leaderless: BTreeSet<String>,
     /// Sync state of every declared group, as the leading controller has it.
     pub groups: BTreeMap<String, GroupView>,
     /// Per name server pod: brokers that are registered there, by group, each with the pod that is registered as its master.
@@ -260,6 +263,7 @@ impl Default for EngineView {
     fn default() -> Self {
         Self {
             controller_leader: Err(Unknown::not_asked()),
+            leaderless: BTreeSet::new(),
             groups: BTreeMap::new(),
             routes: BTreeMap::new(),
             configs: BTreeMap::new(),

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
+mod controllers;
 mod processes;
 mod topics;
 
@@ -114,6 +115,8 @@ impl Test {
         self.a_hung_process_costs_its_own_time_out_only().await;
         self.mastership_moves_to_a_replica_in_sync().await;
         self.a_replica_that_lost_its_disk_gets_a_new_id_and_the_old_one_is_cleaned().await;
+        self.a_controller_that_lost_its_disk_gets_everything_back().await;
+        self.a_controller_that_stopped_for_good_is_seen_and_comes_back_when_it_is_restarted().await;
         self.step("done");
     }
 

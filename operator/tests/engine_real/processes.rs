@@ -10,11 +10,13 @@ use std::process::{Child, Command, Stdio};
 pub const NAME_SERVER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.namesrv.NamesrvStartup", ["-Xmx32m", "-XX:MaxDirectMemorySize=32m"]);
 pub const CONTROLLER: (&str, [&str; 2]) =
-    ("org.apache.rocketmq.controller.ControllerStartup", ["-Xmx40m", "-XX:MaxDirectMemorySize=32m"]);
+    ("org.apache.rocketmq.controller.ControllerStartup", ["-Xmx48m", "-XX:MaxDirectMemorySize=32m"]);
 pub const BROKER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.broker.BrokerStartup", ["-Xmx128m", "-XX:MaxDirectMemorySize=128m"]);
 
-const JVM: [&str; 5] = [
+const JVM: [&str; 6] = [
+    // What a jRaft controller's snapshots need on Java 17.
+    "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED",
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Xss256k",
@@ -63,7 +65,7 @@ impl Machine {
         Machine { jars, folder, running: Vec::new() }
     }
 
-    /// A free port with a free neighbour, for a broker's replication, on loopback.
+    /// A free port with a free neighbour, for a broker's replication or a controller's peers, on loopback.
     pub fn port() -> u16 {
         loop {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -82,13 +84,19 @@ impl Machine {
         self.start(name, NAME_SERVER, &config);
     }
 
+    /// A jRaft controller that takes a snapshot every few seconds; its peers reach it at the port after its own.
     pub fn controller(&mut self, name: &str, id: usize, ports: &[u16]) {
         let store = self.store(name);
-        let peers: Vec<String> = ports.iter().enumerate().map(|(id, port)| format!("n{id}-127.0.0.1:{port}")).collect();
+        let list = |ports: &mut dyn Iterator<Item = u16>| {
+            let addresses: Vec<String> = ports.map(|port| format!("127.0.0.1:{port}")).collect();
+            addresses.join(",")
+        };
         let config = format!(
-            "controllerDLegerGroup=shop\ncontrollerDLegerPeers={}\ncontrollerDLegerSelfId=n{id}\ncontrollerStorePath={store}\n\
-             configStorePath={store}/own.properties\nmappedFileSize=1048576\nbindAddress=127.0.0.1\n",
-            peers.join(";")
+            "controllerType=jRaft\njRaftGroupId=shop\njRaftServerId=127.0.0.1:{}\njRaftInitConf={}\njRaftControllerRPCAddr={}\n\
+             jRaftSnapshotIntervalSecs=5\ncontrollerStorePath={store}\nconfigStorePath={store}/own.properties\n",
+            ports[id] + 1,
+            list(&mut ports.iter().map(|port| port + 1)),
+            list(&mut ports.iter().copied())
         );
         self.start(name, CONTROLLER, &config);
     }
@@ -147,10 +155,14 @@ impl Machine {
         child.wait().unwrap();
     }
 
+    /// Process id.
+    pub fn pid(&self, name: &str) -> u32 {
+        self.running.iter().find(|(running, _)| running == name).unwrap().1.id()
+    }
+
     /// SIGSTOP or SIGCONT.
     pub fn signal(&self, name: &str, signal: &str) {
-        let (_, child) = self.running.iter().find(|(running, _)| running == name).unwrap();
-        let status = Command::new("kill").args([format!("-{signal}"), child.id().to_string()]).status().unwrap();
+        let status = Command::new("kill").args([format!("-{signal}"), self.pid(name).to_string()]).status().unwrap();
         assert!(status.success());
     }
 

@@ -42,11 +42,19 @@ pub fn name_server(cluster: &Cluster) -> ConfigMap {
 /// Controllers'.
 #[must_use]
 pub fn controller(cluster: &Cluster) -> ConfigMap {
-    let peers: Vec<_> = cluster.controller_addresses().iter().enumerate().map(|(i, a)| format!("n{i}-{a}")).collect();
     let mut keys = pairs([
-        ("controllerDLegerGroup", cluster.name.clone()),
-        ("controllerDLegerPeers", peers.join(";")),
-        ("controllerDLegerSelfId", "n${ORDINAL}".into()),
+        // docs/design/0009-controller-type.md.
+        ("controllerType", "jRaft".into()),
+        ("jRaftGroupId", cluster.name.clone()),
+        ("jRaftServerId", format!("${{HOST}}:{}", names::CONTROLLER_RAFT_PORT)),
+        ("jRaftInitConf", cluster.raft_addresses().join(",")),
+        // In the same order: who leads at the one address is asked at the other.
+        ("jRaftControllerRPCAddr", cluster.controller_addresses().join(",")),
+        // Every heartbeat is an entry of the log, which is read again at a start: ten minutes of it, not the engine's hour.
+        ("jRaftSnapshotIntervalSecs", "600".into()),
+        // A controller that starts first hears from every broker (they look for it every 3 s): with the engine's 1 s a start of all of them calls masters
+        // dead that are well.
+        ("jRaftScanWaitTimeoutMs", "6000".into()),
         ("controllerStorePath", format!("{DATA}/controller")),
         // Not on the volume: what an admin switched while it ran must not outlive a restart, the BrokerCluster is the truth.
         ("configStorePath", "/run/rocketmq/controller.properties".into()),
@@ -284,7 +292,8 @@ fn jvm_options(pods: &Pods) -> String {
     lines.join("\n") + "\n"
 }
 
-/// Standard output only; the loggers that are off write several lines a second.
+/// Standard output only; the loggers that are off write several lines a second, a jRaft controller's some for every heartbeat of every broker (elections
+/// are in jRaft's own).
 const LOGBACK: &str = r#"<configuration>
   <appender name="STDOUT" class="ch.qos.logback.core.ConsoleAppender">
     <encoder><pattern>%d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %logger{20} %t - %m%n</pattern></encoder>
@@ -292,6 +301,7 @@ const LOGBACK: &str = r#"<configuration>
   <logger name="RocketmqTraffic" level="OFF"/>
   <logger name="RocketmqWaterMark" level="OFF"/>
   <logger name="RocketmqProxyWatermark" level="OFF"/>
+  <logger name="RocketmqController" level="ERROR"/>
   <root level="INFO"><appender-ref ref="STDOUT"/></root>
 </configuration>
 "#;

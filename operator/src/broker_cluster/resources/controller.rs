@@ -1,6 +1,6 @@
 //! Controllers: a StatefulSet whose members are the fixed peers of a Raft group.
 
-use gantry_crds::names::{CONTROLLER_PORT, Component};
+use gantry_crds::names::{CONTROLLER_PORT, CONTROLLER_RAFT_PORT, Component};
 use k8s_openapi::api::apps::v1::StatefulSet;
 
 use crate::broker_cluster::parse::Cluster;
@@ -11,7 +11,7 @@ use crate::labels;
 #[must_use]
 pub fn stateful_set(cluster: &Cluster) -> StatefulSet {
     let service = cluster.component(Component::Controller);
-    let mut ports = vec![("controller", CONTROLLER_PORT)];
+    let mut ports = vec![("controller", CONTROLLER_PORT), ("raft", CONTROLLER_RAFT_PORT)];
     ports.extend(broker::metrics_port(cluster));
     let shape = pod::Shape {
         pods: &cluster.controllers.pods,

@@ -2,8 +2,8 @@
 
 use gantry_crds::broker_cluster::{Endpoint, EndpointType};
 use gantry_crds::names::{
-    self, BROKER_HA_PORT, BROKER_PORT, CONTROLLER_PORT, Component, NAME_SERVER_PORT, PROXY_GRPC_PORT,
-    PROXY_REMOTING_PORT,
+    self, BROKER_HA_PORT, BROKER_PORT, CONTROLLER_PORT, CONTROLLER_RAFT_PORT, Component, NAME_SERVER_PORT,
+    PROXY_GRPC_PORT, PROXY_REMOTING_PORT,
 };
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -17,7 +17,7 @@ use crate::labels;
 pub fn headless(cluster: &Cluster, component: Component) -> Service {
     let ports: &[(&str, u16)] = match component {
         Component::NameServer => &[("nameserver", NAME_SERVER_PORT)],
-        Component::Controller => &[("controller", CONTROLLER_PORT)],
+        Component::Controller => &[("controller", CONTROLLER_PORT), ("raft", CONTROLLER_RAFT_PORT)],
         Component::Broker => &[("broker", BROKER_PORT), ("ha", BROKER_HA_PORT)],
         Component::Proxy => &[("grpc", PROXY_GRPC_PORT), ("remoting", PROXY_REMOTING_PORT)],
     };
