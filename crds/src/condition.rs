@@ -171,11 +171,11 @@ reasons! {
     SubscriptionMismatch,
     /// Not looked at yet: more objects came than are written at once, or no operator runs.
     Waiting,
-    /// A broker had lost a topic or group; it was put back.
+    /// A broker had lost a topic, group, offset, user or ACL; it was put back.
     Restored,
     /// Somebody edited a topic or group on a broker; it was put right.
     DriftReverted,
-    /// A replica that did not copy a topic or group from its master was made to copy anew.
+    /// A replica that did not copy a topic or group from its master was made to copy anew, or got users and ACLs, which it never copies itself.
     ReplicaRefreshed,
     /// The offsets of a consumer group were set as its resetOffset says.
     OffsetsReset,

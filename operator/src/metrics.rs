@@ -20,7 +20,7 @@ pub struct Metrics {
     pub steps: IntCounterVec,
     /// `gantry_changes_total{action}`: changes of the engine that disturb nobody, e.g. `Forget`: an id of a replica that is gone.
     pub changes: IntCounterVec,
-    /// `gantry_metadata_repairs_total{kind,reason}`: topics and consumer groups that a broker had lost or that were edited there, put right.
+    /// `gantry_metadata_repairs_total{kind,reason}`: topics, consumer groups, offsets, users and ACLs that a broker had lost or that were edited there, put right.
     pub repairs: IntCounterVec,
     /// `gantry_metadata_waiting{kind}`: topics and consumer groups that wait for their turn.
     pub waiting: IntGaugeVec,
@@ -61,7 +61,7 @@ impl Metrics {
             repairs: IntCounterVec::new(
                 Opts::new(
                     "gantry_metadata_repairs_total",
-                    "Topics and consumer groups that a broker had lost or that were edited there, put right, by kind and reason.",
+                    "Topics, consumer groups, offsets, users and ACLs that a broker had lost or that were edited there, put right, by kind and reason.",
                 ),
                 &["kind", "reason"],
             )?,

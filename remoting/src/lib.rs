@@ -7,6 +7,7 @@
 //!
 //! The bodies follow the engine's version 5.5.0. Its JSON is not always JSON: see [`fastjson`].
 
+pub mod access;
 pub mod attributes;
 pub mod blocking;
 pub mod broker;

@@ -5,7 +5,8 @@ use gantry_crds::names::Component;
 use crate::broker_cluster::version::Version;
 
 /// Keys of RocketMQ 5.5.0, one a line: what each role printed of itself when it was asked (requests 26, 319 and 1010), and the setters of the
-/// proxy's configuration class, which can't be asked.
+/// proxy's configuration class, which can't be asked. And of AuthConfig.java, which a broker prints only as far as it is set, the classes that keep users
+/// and ACLs; those that demand them would lock out the operator, which has no user yet.
 fn known(component: Component) -> &'static str {
     match component {
         Component::NameServer => include_str!("keys/nameserver.txt"),

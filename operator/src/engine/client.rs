@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use gantry_remoting::access::{ListAcls, ListUsers};
 use gantry_remoting::broker::GetBrokerConfig;
 use gantry_remoting::cluster::GetNameServerConfig;
 use gantry_remoting::consume::GetRequestModes;
@@ -23,8 +24,8 @@ use super::breaker::Breaker;
 use super::connection::{Connect, Connection, Lost, PlainTcp};
 use super::pool::{NoConnection, Pool};
 use super::{
-    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
-    EngineFacts, EngineMetrics, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
+    Engine, EngineError, EngineFacts, EngineMetrics, EngineWrite, WriteOutcome,
 };
 
 /// How long to wait and how much to ask at once.
@@ -309,6 +310,20 @@ impl Engine for RemotingEngine {
         broker: &'a str,
     ) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>> {
         async move { self.ask(cluster, broker, &GetAllConsumerOffsets).await }.boxed()
+    }
+
+    fn access<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        acls: bool,
+    ) -> BoxFuture<'a, Result<BrokerAccess, EngineError>> {
+        async move {
+            let users = self.ask(cluster, broker, &ListUsers).await?;
+            let acls = if acls { self.ask(cluster, broker, &ListAcls).await? } else { BTreeMap::new() };
+            Ok(BrokerAccess { users, acls })
+        }
+        .boxed()
     }
 
     fn consumers<'a>(

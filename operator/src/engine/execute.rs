@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use gantry_remoting::Request;
+use gantry_remoting::access::{CreateAcl, CreateUser, DeleteAclEntry, DeleteUser, UpdateUser};
 use gantry_remoting::broker::{FollowMaster, GetHaStatus, UpdateBrokerConfig};
 use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateNameServerConfig, WipeWritePermission};
 use gantry_remoting::consume::{ResetOffset, SetRequestMode};
@@ -16,7 +17,7 @@ use tokio::time::Instant;
 use super::batch::{Batches, Item, write};
 use super::client::RemotingEngine;
 use super::observe::leader;
-use super::{ClusterId, ConfigTarget, Engine, EngineError, EngineWrite, WriteOutcome, same_value};
+use super::{AccessChange, ClusterId, ConfigTarget, Engine, EngineError, EngineWrite, WriteOutcome, same_value};
 
 /// Deletions under way at once on one process: it takes them one after the other anyway.
 const DELETIONS: usize = 4;
@@ -38,6 +39,7 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
         EngineWrite::CleanGroup { controllers, group } => execution.clean_all(controllers, group).await,
         EngineWrite::Follow { replicas, master, log } => Ok(execution.follow(replicas, master, log).await),
         EngineWrite::SetOffsets { broker, offsets } => execution.offsets(broker, offsets).await,
+        EngineWrite::ChangeAccess { broker, change } => Ok(failed(execution.access(broker, change).await)),
         EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
         EngineWrite::SetWritePermission { name_servers, group, writable } => {
             Ok(failed(execution.permission(name_servers, group, *writable).await))
@@ -121,6 +123,31 @@ impl Execution<'_> {
             }
         }
         Ok(failed(self.at_one(broker, &requests).await))
+    }
+
+    /// Users before their ACLs; the entries of one ACL one after the other, because the engine reads the ACL, changes it and writes it.
+    async fn access(&self, broker: &str, change: &AccessChange) -> Failed {
+        let user = |name: &String| format!("user {name}");
+        let created: Vec<_> = change.create_users.iter().map(|u| (user(&u.username), CreateUser(u.clone()))).collect();
+        let updated: Vec<_> = change.update_users.iter().map(|u| (user(&u.username), UpdateUser(u.clone()))).collect();
+        let set: Vec<_> =
+            change.set_entries.iter().map(|a| (format!("ACL of {}", a.subject), CreateAcl(a.clone()))).collect();
+        let mut failed = self.at_one(broker, &created).await;
+        failed.extend(self.at_one(broker, &updated).await);
+        failed.extend(self.at_one(broker, &set).await);
+        for acl in &change.delete_entries {
+            for entry in &acl.entries {
+                let what = format!("ACL of {} on {}", acl.subject, entry.resource);
+                let (subject, policy_type) = (acl.subject.clone(), entry.policy_type.clone());
+                let request = DeleteAclEntry { subject, policy_type, resource: entry.resource.clone() };
+                let result = self.one(broker, &what, &request).await;
+                failed.extend(result.err().map(|error| (what, error)));
+            }
+        }
+        let deleted: Vec<_> =
+            change.delete_users.iter().map(|u| (user(u), DeleteUser { username: u.clone() })).collect();
+        failed.extend(self.at_one(broker, &deleted).await);
+        failed
     }
 
     /// The engine says success also to keys that it does not know, so what it runs with afterwards decides.

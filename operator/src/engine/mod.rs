@@ -3,6 +3,7 @@
 //! [`RemotingEngine`] speaks to running processes, [`fake::FakeEngine`] to a world in memory that the simulation drives. Facts and changes are
 //! plain data that goldens can hold ([`EngineFacts`], [`EngineWrite`]). An unknown fact is [`Fact::Unknown`], never an empty one.
 
+mod access;
 mod address;
 mod audit;
 mod batch;
@@ -26,6 +27,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, QueueOffsets, TopicStats};
 
+pub use access::{ACLS_PROVIDER, AccessChange, BrokerAccess, USERS_PROVIDER, kept};
 pub use address::{ClusterAddresses, ClusterId};
 pub use breaker::Breaker;
 pub use client::{Limits, RemotingEngine};
@@ -91,6 +93,14 @@ pub trait Engine: Send + Sync {
         cluster: &'a ClusterId,
         broker: &'a str,
     ) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>>;
+
+    /// All users of one broker, and its ACLs with `acls`: a call for each. Refused by a broker without a provider for them, see [`kept`].
+    fn access<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+        acls: bool,
+    ) -> BoxFuture<'a, Result<BrokerAccess, EngineError>>;
 
     /// The clients of a consumer group that are connected to one broker.
     fn consumers<'a>(

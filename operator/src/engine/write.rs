@@ -7,7 +7,7 @@ use gantry_remoting::group::GroupChange;
 use gantry_remoting::topic::TopicChange;
 use serde::{Deserialize, Serialize};
 
-use super::{EngineError, QueueOffsets};
+use super::{AccessChange, EngineError, QueueOffsets};
 
 /// One change of the engine. Addresses are `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +53,13 @@ pub enum EngineWrite {
         broker: String,
         /// By consumer group, topic and queue.
         offsets: BTreeMap<String, BTreeMap<String, QueueOffsets>>,
+    },
+    /// Changes users and ACLs of one broker, master or not: nothing copies them.
+    ChangeAccess {
+        /// The broker.
+        broker: String,
+        /// The change. Its passwords are in no output.
+        change: AccessChange,
     },
     /// Sets configuration keys of one running process and reads them back.
     UpdateConfig {

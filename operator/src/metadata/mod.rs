@@ -1,6 +1,7 @@
 //! Topics and consumer groups: the whole declared set of a cluster is compared with what its brokers hold, in a few calls, and only
 //! differences are written, in batches. So the unit of work is the cluster, not the object.
 
+pub mod access;
 pub mod apply;
 pub mod deletion;
 pub mod drain;

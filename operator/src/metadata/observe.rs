@@ -13,7 +13,7 @@ use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
-use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact};
+use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
 use crate::metadata::kind::{Abilities, Declared, Kind};
 use crate::metadata::plan::{Master, Observed, Replica};
 use crate::topic::Topics;
@@ -35,7 +35,9 @@ pub async fn observe(
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
         names.iter().map(|g| master(engine, cluster, &id, &facts, g, unopened.contains(g)).boxed()).collect();
     let masters = join_all(masters).await;
+    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)?))).collect();
     let mut observed = Observed {
+        access,
         groups: names.into_iter().zip(masters).collect(),
         abilities: abilities(cluster),
         ..Observed::default()

@@ -22,6 +22,7 @@ use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
 use crate::engine::ClusterId;
 use crate::error::Error;
+use crate::metadata::access::{self, Access};
 use crate::metadata::apply::{
     FINALIZER, Failed, finalizers, publish_deletions, publish_metadata_on, report, set_finalizer, some, terminating,
     write,
@@ -135,6 +136,8 @@ impl Work {
 pub struct Memory {
     /// Offsets of consumer groups, as masters had them.
     pub offsets: Offsets,
+    /// Users and ACLs, as masters had them.
+    pub access: Access,
     /// Replicas that differ from their masters.
     pub lags: Lags,
     /// Queues that are to go.
@@ -196,6 +199,7 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     observed.terminating = terminating(ctx, going).await;
     if cluster.mode == Mode::Apply {
         offsets::audit(ctx, work, &cluster, &observed).await;
+        access::audit(ctx, work, &cluster, &observed).await;
     }
     let mut plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
     plans.topics.take_turn(&topics, &lack.0);

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
+mod access;
 mod controllers;
 mod processes;
 mod topics;
@@ -109,6 +110,7 @@ impl Test {
         self.groups_are_created_and_refusals_attributed().await;
         self.an_import_changes_nothing().await;
         self.ten_thousand_topics_take_a_few_calls().await;
+        self.users_and_acls_are_copied_by_us_because_replicas_do_not().await;
         self.configuration_is_read_back().await;
         self.write_permission_is_taken_and_given_back().await;
         self.a_replica_takes_no_topics().await;

@@ -110,7 +110,9 @@ impl Machine {
              storePathRootDir={store}\nstorePathEpochFile={store}/epochFileCheckpoint\nstorePathBrokerIdentity={store}/brokerIdentity\n\
              mappedFileSizeCommitLog=16777216\nmappedFileSizeConsumeQueue=60000\nmappedFileSizeTimerLog=1048576\nmaxIndexNum=40000\n\
              maxHashSlotNum=10000\ncompactionMappedFileSize=10485760\nmaxOffsetMapSize=1048576\nautoCreateTopicEnable=false\n\
-             autoCreateSubscriptionGroup=false\ntimerFlushIntervalMs=10000\n",
+             autoCreateSubscriptionGroup=false\ntimerFlushIntervalMs=10000\n\
+             authenticationMetadataProvider=org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider\n\
+             authorizationMetadataProvider=org.apache.rocketmq.auth.authorization.provider.LocalAuthorizationMetadataProvider\n",
             port + 1,
             controllers.join(";")
         );

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use futures::future::BoxFuture;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::engine::{
-    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
-    EngineFacts, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
+    Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
 };
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
@@ -71,6 +71,10 @@ impl Engine for Counting {
 
     fn consumers<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumerConnections> {
         self.count("consumers").consumers(id, broker, group)
+    }
+
+    fn access<'a>(&'a self, id: &'a ClusterId, broker: &'a str, acls: bool) -> Answer<'a, BrokerAccess> {
+        self.count("access").access(id, broker, acls)
     }
 
     fn offsets<'a>(&'a self, id: &'a ClusterId, broker: &'a str) -> Answer<'a, ConsumerOffsets> {

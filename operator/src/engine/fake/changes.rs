@@ -18,7 +18,7 @@ const MESSAGE_TYPES: [&str; 8] = ["UNSPECIFIED", "NORMAL", "FIFO", "DELAY", "TRA
 type Outcome = Result<WriteOutcome, EngineError>;
 type Failed = BTreeMap<String, EngineError>;
 
-fn refused(address: &str, request: &str, code: ResponseCode, remark: &str) -> EngineError {
+pub(super) fn refused(address: &str, request: &str, code: ResponseCode, remark: &str) -> EngineError {
     EngineError::EngineRefused {
         address: address.to_owned(),
         request: request.to_owned(),
@@ -43,6 +43,7 @@ impl World {
             // In this world replicas find their master by themselves.
             EngineWrite::Follow { .. } => Ok(WriteOutcome::default()),
             EngineWrite::SetOffsets { broker, offsets } => self.set_offsets(broker, offsets),
+            EngineWrite::ChangeAccess { broker, change } => self.change_access(broker, change),
             EngineWrite::UpdateConfig { target, properties } => {
                 self.reached(target.address(), "UPDATE_BROKER_CONFIG")?;
                 if let Some(process) = self.process_mut(target.address()) {

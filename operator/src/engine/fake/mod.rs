@@ -3,6 +3,7 @@
 //! Deterministic, without a clock: one [`World::tick`] is one second of the engine's. Durations are those that were measured on 5.5.0; see the
 //! constants of [`world`].
 
+mod access;
 mod answers;
 mod brokers;
 mod changes;
@@ -23,8 +24,8 @@ pub use consumers::Reader;
 pub use world::{Group, World};
 
 use super::{
-    BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets, Engine, EngineError,
-    EngineFacts, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
+    Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
 };
 
 /// An [`Engine`] over a [`World`] that the test shares and moves on.
@@ -92,6 +93,15 @@ impl Engine for FakeEngine {
 
     fn offsets<'a>(&'a self, _: &'a ClusterId, broker: &'a str) -> BoxFuture<'a, Result<ConsumerOffsets, EngineError>> {
         async move { self.world(|world| world.offsets(broker)) }.boxed()
+    }
+
+    fn access<'a>(
+        &'a self,
+        _: &'a ClusterId,
+        broker: &'a str,
+        acls: bool,
+    ) -> BoxFuture<'a, Result<BrokerAccess, EngineError>> {
+        async move { self.world(|world| world.access(broker, acls)) }.boxed()
     }
 
     fn consumers<'a>(

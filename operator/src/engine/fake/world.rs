@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections};
 
-use super::super::{BrokerMetadata, ConsumerOffsets, EngineWrite, Registered};
+use super::super::{BrokerAccess, BrokerMetadata, ConsumerOffsets, EngineWrite, Registered};
 use super::consumers::Reader;
 
 /// Ticks from a process's start until it answers. Measured: a JVM with a small heap took 3 s on an idle machine and 13 s on a busy one.
@@ -87,6 +87,8 @@ pub(super) struct Disk {
     pub(super) messages: BTreeMap<String, i64>,
     /// Where consumer groups go on reading.
     pub(super) offsets: ConsumerOffsets,
+    /// Its own; no replica copies them.
+    pub(super) access: BrokerAccess,
     /// Delayed messages.
     pub(super) delayed: i64,
 }
