@@ -59,7 +59,7 @@ chart: ## the chart renders what it should
 	@hack/chart
 bench: ## figures side by side, into docs/benchmarks.md
 	@hack/bench
-chaos: ## N=100 random faults by SEED=1 under an audit of every message, into docs/reliability.md
+chaos: ## N=100 faults in random order by SEED=1 under an audit of every message, into docs/reliability.md
 	@hack/chaos
 bench-topics: ## topics by the thousand, into docs/benchmarks-topics.md
 	@hack/bench-topics

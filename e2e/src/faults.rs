@@ -215,6 +215,7 @@ impl Fault {
                 format!("{node} drained, {master} was on it")
             }
             Self::KillNode => {
+                t.part_master_from_clients()?;
                 let (master, node) = t.masters_node()?;
                 switch("kill", &node)?;
                 undo.push(Undo::Start { node: node.clone() });
@@ -266,11 +267,37 @@ impl Target<'_> {
         format!("{},app.kubernetes.io/component={component}", self.instance())
     }
 
-    /// The master and its node. The clients of the test must be elsewhere: they would go with it.
+    fn node(&self, pod: &str) -> Result<String> {
+        let node = self.namespace.get(&format!("pod/{pod}"))?["spec"]["nodeName"].clone();
+        Ok(node.as_str().with_context(|| format!("{pod} has no node"))?.to_owned())
+    }
+
+    /// The master and its node.
     fn masters_node(&self) -> Result<(String, String)> {
         let master = self.master()?;
-        let node = self.namespace.get(&format!("pod/{master}"))?["spec"]["nodeName"].clone();
-        Ok((master, node.as_str().context("the master has no node")?.to_owned()))
+        let node = self.node(&master)?;
+        Ok((master, node))
+    }
+
+    /// Sees to it that the master is on another node than the clients of the test: they would go with it. Masters leave cordoned nodes.
+    fn part_master_from_clients(&self) -> Result<()> {
+        let clients = self.node("clients")?;
+        if self.masters_node()?.1 != clients {
+            return Ok(());
+        }
+        kubectl(&["cordon", &clients])?;
+        let parted = until("the master is on another node than the clients", Duration::from_secs(120), || {
+            let (master, node) = self.masters_node()?;
+            let ready = self.is_ready()?;
+            Ok(Answer::when(ready && node != clients, (), || format!("{master} is on {node}")))
+        });
+        kubectl(&["uncordon", &clients])?;
+        parted
+    }
+
+    fn is_ready(&self) -> Result<bool> {
+        let conditions = self.status()?["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions.iter().any(|c| c["type"] == "Degraded" && c["status"] == "False"))
     }
 
     fn pods(&self, component: &str) -> Result<Vec<String>> {

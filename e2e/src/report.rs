@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::Value;
 
+use crate::faults::nodes;
 use crate::kubectl::kubectl;
 
 /// Upper bounds of the picture's bars, in seconds; the last bar is what took longer.
@@ -21,8 +22,12 @@ pub fn write(docs: &Path, seed: u64, rounds: &[Value]) -> Result<()> {
     let episodes: Vec<&Value> = rounds.iter().flat_map(|r| r["episodes"].as_array().into_iter().flatten()).collect();
     let version: Value = serde_json::from_str(&kubectl(&["version", "-o", "json"])?)?;
     let kubernetes = version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned();
+    let nodes = match nodes()?.len() {
+        1 => "1 node".to_owned(),
+        n => format!("{n} nodes"),
+    };
     fs::write(docs.join("reliability.svg"), picture(&episodes))?;
-    fs::write(docs.join("reliability.md"), text(seed, &kubernetes, rounds, &episodes))?;
+    fs::write(docs.join("reliability.md"), text(seed, &nodes, &kubernetes, rounds, &episodes))?;
     println!("wrote {}", docs.join("reliability.md").display());
     Ok(())
 }
@@ -42,7 +47,7 @@ fn median_and_worst(sorted: &[f64]) -> String {
     }
 }
 
-fn text(seed: u64, kubernetes: &str, rounds: &[Value], episodes: &[&Value]) -> String {
+fn text(seed: u64, nodes: &str, kubernetes: &str, rounds: &[Value], episodes: &[&Value]) -> String {
     let mut kinds: BTreeMap<&str, Vec<&Value>> = BTreeMap::new();
     for e in episodes {
         kinds.entry(e["fault"].as_str().unwrap_or_default()).or_default().push(e);
@@ -60,8 +65,8 @@ fn text(seed: u64, kubernetes: &str, rounds: &[Value], episodes: &[&Value]) -> S
     let _ = write!(
         out,
         "# Reliability\n\nWritten by `make chaos N={n} SEED={seed}`: {n} faults, one after the other, to a cluster of 3 replicas, 3 controllers, 2 name servers and\n\
-         2 proxies on Kubernetes {kubernetes} with RocketMQ 5.5.0, while clients of both protocols wrote and read without a pause. Each fault was undone\n\
-         after at most 30 s, and the next came when everything was as declared again.\n\n\
+         2 proxies on {nodes} of Kubernetes {kubernetes} with RocketMQ 5.5.0, while clients of both protocols wrote and read without a pause. Each fault was\n\
+         undone after at most 60 s, and the next came when everything was as declared again.\n\n\
          **{acked} messages were acknowledged; {lost} of them were lost.**\n\n\
          ![how long until all was whole, and how long nothing could be written](reliability.svg)\n\n\
          ## Faults\n\nMedian / worst, in seconds. *Without a write*: the longest time in which some flow had no send acknowledged, its client's own retries\n\
@@ -155,7 +160,7 @@ mod tests {
         ];
         let episodes: Vec<&Value> =
             rounds.iter().flat_map(|r| r["episodes"].as_array().into_iter().flatten()).collect();
-        let text = text(7, "v1", &rounds, &episodes);
+        let text = text(7, "3 nodes", "v1", &rounds, &episodes);
         assert!(text.contains("N=3 SEED=7"), "{text}");
         assert!(text.contains("**150 messages were acknowledged; 0 of them were lost.**"), "{text}");
         assert!(text.contains("| master killed | 3 | 1.5 / 4.0 | 0.7 / 0.7 | 31.5 / 400.0 |"), "{text}");

@@ -118,6 +118,37 @@ impl Request for DeleteTopicRoutes {
     }
 }
 
+/// Makes one name server forget a broker, as it does by itself when nothing was heard of it for two minutes. A broker that lives is known again with its
+/// next registration, within 10 s.
+#[derive(Clone, Debug)]
+pub struct UnregisterBroker {
+    /// The engine's cluster name.
+    pub cluster: String,
+    /// The broker group.
+    pub broker_name: String,
+    /// The broker's `host:port`.
+    pub address: String,
+    /// The id under which it is registered: [`MASTER_ID`] or its controller id.
+    pub broker_id: u64,
+}
+
+impl Request for UnregisterBroker {
+    type Answer = ();
+    const CODE: Code = Code::UnregisterBroker;
+
+    fn command(&self) -> Command {
+        Command::request(Self::CODE)
+            .with("clusterName", &self.cluster)
+            .with("brokerName", &self.broker_name)
+            .with("brokerAddr", &self.address)
+            .with("brokerId", self.broker_id)
+    }
+
+    fn answer(&self, reply: &Command) -> Result<(), AnswerError> {
+        accepted(reply).map(drop)
+    }
+}
+
 /// Reads the configuration of a name server, controller or broker.
 #[derive(Clone, Copy, Debug)]
 pub struct GetNameServerConfig;

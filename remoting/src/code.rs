@@ -70,6 +70,8 @@ request_codes! {
     GetKvConfig = 101 "GET_KV_CONFIG" read,
     /// Deletes a key of a name server's key-value store.
     DeleteKvConfig = 102 "DELETE_KV_CONFIG" write,
+    /// Makes a name server forget a broker.
+    UnregisterBroker = 104 "UNREGISTER_BROKER" write,
     /// Where a topic's queues are.
     GetRouteinfoByTopic = 105 "GET_ROUTEINFO_BY_TOPIC" read,
     /// All brokers that a name server knows.

@@ -1,4 +1,4 @@
-//! `make chaos N=100 SEED=7`: random faults to one cluster under an audit of every acknowledged message, and the report that this run writes.
+//! `make chaos N=100 SEED=7`: faults in random order to one cluster under an audit of every acknowledged message, and the report that this run writes.
 //! Rounds that are done are on record: the same command goes on where it was.
 
 use std::fs;
@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use gantry_e2e::audit::{Audit, nothing_lost};
 use gantry_e2e::chaos::{CLUSTER, Episode, FLOWS, ground};
 use gantry_e2e::clients::Clients;
-use gantry_e2e::faults::{Fault, Target};
+use gantry_e2e::faults::{Fault, Target, nodes};
 use gantry_e2e::report;
 use serde_json::{Value, json};
 
@@ -35,16 +35,12 @@ fn main() -> Result<()> {
     let mut done: usize = rounds.iter().map(|r| r["episodes"].as_array().map_or(0, Vec::len)).sum();
     println!("seed {seed}: {done} of {n} faults are on record in {}", record.display());
     if done < n {
+        let faults = schedule(seed, n, nodes()?.len() >= 3);
         let namespace = ground(&FLOWS, START)?;
         let clients = Clients::start(&namespace)?;
         while done < n {
-            let round = one_round(
-                &clients,
-                Target { namespace: &namespace, cluster: CLUSTER },
-                seed,
-                rounds.len(),
-                ROUND.min(n - done),
-            )?;
+            let target = Target { namespace: &namespace, cluster: CLUSTER };
+            let round = one_round(&clients, target, seed, rounds.len(), &faults[done..n.min(done + ROUND)])?;
             done += round["episodes"].as_array().map_or(0, Vec::len);
             writeln!(fs::OpenOptions::new().create(true).append(true).open(&record)?, "{round}")?;
             rounds.push(round);
@@ -56,12 +52,29 @@ fn main() -> Result<()> {
     report::write(Path::new("docs"), seed, &rounds)
 }
 
-fn one_round(clients: &Clients<'_>, target: Target<'_>, seed: u64, round: usize, count: usize) -> Result<Value> {
-    let mut random = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(u64::try_from(round)?));
+/// The faults of a seed, and a number for each that chooses to whom: all kinds in random order, then all again.
+fn schedule(seed: u64, n: usize, many_nodes: bool) -> Vec<(Fault, usize)> {
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut kinds: Vec<Fault> = Fault::ALL.into_iter().filter(|f| many_nodes || !f.needs_nodes()).collect();
+    let mut faults = Vec::new();
+    while faults.len() < n {
+        random.shuffle(&mut kinds);
+        faults.extend(kinds.iter().map(|&kind| (kind, random.usize(..1000))));
+    }
+    faults.truncate(n);
+    faults
+}
+
+fn one_round(
+    clients: &Clients<'_>,
+    target: Target<'_>,
+    seed: u64,
+    round: usize,
+    faults: &[(Fault, usize)],
+) -> Result<Value> {
     let audit = Audit::start(clients, &FLOWS)?;
     let mut episodes = Vec::new();
-    for _ in 0..count {
-        let (fault, nth) = (Fault::ALL[random.usize(..Fault::ALL.len())], random.usize(..1000));
+    for &(fault, nth) in faults {
         match Episode::run(&audit, target, fault, nth) {
             Ok(episode) => {
                 println!("{:>3}  {episode}", round * ROUND + episodes.len() + 1);

@@ -6,7 +6,9 @@ use futures::future::join_all;
 use gantry_remoting::Request;
 use gantry_remoting::access::{CreateAcl, CreateUser, DeleteAclEntry, DeleteUser, UpdateUser};
 use gantry_remoting::broker::{FollowMaster, GetHaStatus, UpdateBrokerConfig};
-use gantry_remoting::cluster::{AddWritePermission, DeleteTopicRoutes, UpdateNameServerConfig, WipeWritePermission};
+use gantry_remoting::cluster::{
+    AddWritePermission, DeleteTopicRoutes, MASTER_ID, UnregisterBroker, UpdateNameServerConfig, WipeWritePermission,
+};
 use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
 use gantry_remoting::group::{DeleteGroup, GroupChange};
@@ -38,6 +40,9 @@ pub(super) async fn execute(engine: &RemotingEngine, cluster: &ClusterId, change
         EngineWrite::CleanReplicas { controllers, group, ids } => execution.clean(controllers, group, ids).await,
         EngineWrite::CleanGroup { controllers, group } => execution.clean_all(controllers, group).await,
         EngineWrite::Follow { replicas, master, log } => Ok(execution.follow(replicas, master, log).await),
+        EngineWrite::ForgetMaster { name_servers, group, address } => {
+            Ok(execution.forget_master(name_servers, group, address).await)
+        }
         EngineWrite::SetOffsets { broker, offsets } => execution.offsets(broker, offsets).await,
         EngineWrite::ChangeAccess { broker, change } => Ok(failed(execution.access(broker, change).await)),
         EngineWrite::UpdateConfig { target, properties } => execution.config(target, properties).await,
@@ -75,6 +80,20 @@ impl Execution<'_> {
         let told = replicas.iter().map(|replica| self.one(replica, master, &request));
         for error in join_all(told).await.into_iter().filter_map(Result::err) {
             tracing::debug!(%error, "a replica could not be told of its master");
+        }
+        WriteOutcome::default()
+    }
+
+    async fn forget_master(&self, name_servers: &[String], group: &str, address: &str) -> WriteOutcome {
+        let request = UnregisterBroker {
+            cluster: self.cluster.name.clone(),
+            broker_name: group.to_owned(),
+            address: address.to_owned(),
+            broker_id: MASTER_ID,
+        };
+        let told = name_servers.iter().map(|server| self.one(server, address, &request));
+        for error in join_all(told).await.into_iter().filter_map(Result::err) {
+            tracing::debug!(%error, "a name server could not be told that a master is gone");
         }
         WriteOutcome::default()
     }

@@ -47,6 +47,15 @@ pub enum EngineWrite {
         /// The master, for replicas.
         log: String,
     },
+    /// Makes the name servers forget a master that is none any more and does not say so: replicas would go on asking it for its log.
+    ForgetMaster {
+        /// All name servers. One that does not answer is no failure.
+        name_servers: Vec<String>,
+        /// The group.
+        group: String,
+        /// The former master.
+        address: String,
+    },
     /// Says from where consumer groups read queues of a master on.
     SetOffsets {
         /// The master.

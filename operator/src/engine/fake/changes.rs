@@ -41,7 +41,7 @@ impl World {
             }
             EngineWrite::CleanGroup { controllers, group } => self.clean_all(controllers, group),
             // In this world replicas find their master by themselves.
-            EngineWrite::Follow { .. } => Ok(WriteOutcome::default()),
+            EngineWrite::Follow { .. } | EngineWrite::ForgetMaster { .. } => Ok(WriteOutcome::default()),
             EngineWrite::SetOffsets { broker, offsets } => self.set_offsets(broker, offsets),
             EngineWrite::ChangeAccess { broker, change } => self.change_access(broker, change),
             EngineWrite::UpdateConfig { target, properties } => {
