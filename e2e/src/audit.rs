@@ -42,6 +42,22 @@ pub struct Audit<'a> {
     events: Arc<Mutex<Vec<Value>>>,
 }
 
+/// A time in which nothing came of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Gap {
+    /// How long, in ms.
+    pub ms: i64,
+    /// The flow's topic.
+    pub topic: &'static str,
+}
+
+impl fmt::Display for Gap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let time = Duration::from_millis(self.ms.unsigned_abs());
+        write!(f, "{:>5.1} s ({})", time.as_secs_f64(), self.topic)
+    }
+}
+
 /// What became of the messages of a flow.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -146,15 +162,15 @@ impl<'a> Audit<'a> {
 
     /// Longest time without an acknowledgement and without a reception since `from` (of [`Audit::now`]), in ms, of the flow that fared worst.
     #[must_use]
-    pub fn gaps_since(&self, from: i64) -> (i64, i64) {
+    pub fn gaps_since(&self, from: i64) -> (Gap, Gap) {
         let (events, now) = (held(&self.events), self.now());
         let worst = |suffix: &str, event: &str| {
             let gaps = self.flows.iter().map(|f| {
                 let command = format!("{}-{suffix}", f.topic);
                 let times: Vec<i64> = of(&events, &command, event).filter_map(|e| e["wall_ms"].as_i64()).collect();
-                gap_since(&times, from, now)
+                Gap { ms: gap_since(&times, from, now), topic: f.topic }
             });
-            gaps.max().unwrap_or(0)
+            gaps.max().unwrap_or_default()
         };
         (worst("out", "acked"), worst("in", "received"))
     }

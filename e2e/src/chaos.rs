@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::audit::{Audit, Flow};
+use crate::audit::{Audit, Flow, Gap};
 use crate::faults::{Fault, Target};
 use crate::kubectl::Namespace;
 use crate::wait::{Answer, until};
@@ -99,10 +99,10 @@ pub struct Episode {
     pub fault: Fault,
     /// To whom.
     pub what: String,
-    /// Longest time without an acknowledged send over all flows, in ms, from just before the fault until all was whole.
-    pub write_gap: i64,
+    /// Longest time without an acknowledged send over all flows, from just before the fault until all was whole.
+    pub write_gap: Gap,
     /// The same of receptions.
-    pub read_gap: i64,
+    pub read_gap: Gap,
     /// Seconds until everything that is declared served again.
     pub whole_after: f64,
 }
@@ -110,13 +110,10 @@ pub struct Episode {
 impl fmt::Display for Episode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { fault, what, write_gap, read_gap, whole_after } = self;
-        let seconds = |ms: i64| Duration::from_millis(ms.unsigned_abs()).as_secs_f64();
         write!(
             f,
-            "{:<28} without a write {:>5.1} s, without a read {:>5.1} s, whole after {whole_after:>5.1} s  ({what})",
-            fault.name(),
-            seconds(*write_gap),
-            seconds(*read_gap)
+            "{:<28} without a write {write_gap}, without a read {read_gap}, whole after {whole_after:>5.1} s  ({what})",
+            fault.name()
         )
     }
 }
@@ -126,7 +123,7 @@ impl Episode {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let Self { fault, what, write_gap, read_gap, whole_after } = self;
-        json!({"fault": fault.name(), "what": what, "writeGapMs": write_gap, "readGapMs": read_gap, "wholeAfter": whole_after})
+        json!({"fault": fault.name(), "what": what, "writeGapMs": write_gap.ms, "writeGapOf": write_gap.topic, "readGapMs": read_gap.ms, "readGapOf": read_gap.topic, "wholeAfter": whole_after})
     }
 
     /// Does one fault to a cluster that is whole, undoes it after its time, and waits until all is whole and every flow flows.

@@ -83,7 +83,7 @@ fn an_upgrade_and_a_downgrade_lose_nothing_and_keep_the_order_of_roles() -> Resu
         let from = audit.now();
         to_version(&namespace, version)?;
         let (write, read) = audit.gaps_since(from);
-        println!("to {version}: longest without a write {write} ms, without a read {read} ms");
+        println!("to {version}: longest without a write {write}, without a read {read}");
         let times: Vec<String> = order.iter().map(|c| newest(&namespace, c)).collect::<Result<_>>()?;
         ensure!(times.is_sorted(), "{order:?} were replaced last at {times:?}");
         audit.until_received(Duration::from_secs(120))?;
