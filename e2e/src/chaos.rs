@@ -25,7 +25,7 @@ spec:
   nameServers: {replicas: 2, resources: {requests: {cpu: 50m}}}
   controllers: {replicas: 3, resources: {requests: {cpu: 50m}}}
   brokers:
-    replicas: 3
+    replicas: REPLICAS
     storage: {size: 1Gi, reclaimPolicy: Delete}
     config: {waitTimeMillsInSendQueue: "5000"}
     resources: {requests: {cpu: 100m}}
@@ -46,13 +46,13 @@ const fn flow(topic: &'static str, (protocol, endpoint): (&'static str, &'static
     Flow { topic, protocol, endpoint, type_, rate: 10 }
 }
 
-/// The cluster, as declared, in a namespace of its own; made where it is not there yet. With topics and groups for `flows`.
+/// The cluster, with that many replicas, in a namespace of its own; made where it is not there yet. With topics and groups for `flows`.
 ///
 /// # Errors
 /// Where it does not become ready.
-pub fn ground(flows: &[Flow], limit: Duration) -> Result<Namespace> {
+pub fn ground(replicas: usize, flows: &[Flow], limit: Duration) -> Result<Namespace> {
     let namespace = Namespace::create(CLUSTER)?;
-    namespace.apply(MANIFEST)?;
+    namespace.apply(&MANIFEST.replace("REPLICAS", &replicas.to_string()))?;
     for Flow { topic, type_, .. } in flows {
         let kind = match *type_ {
             "fifo" => "FIFO",

@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     println!("seed {seed}: {done} of {n} faults are on record in {}", record.display());
     if done < n {
         let faults = schedule(seed, n, nodes()?.len() >= 3);
-        let namespace = ground(&FLOWS, START)?;
+        let namespace = ground(3, &FLOWS, START)?;
         let clients = Clients::start(&namespace)?;
         while done < n {
             let target = Target { namespace: &namespace, cluster: CLUSTER };

@@ -10,7 +10,7 @@ use crate::shop::START;
 
 #[test]
 fn no_single_failure_loses_an_acknowledged_message() -> Result<()> {
-    let namespace = ground(&FLOWS[..4], START)?;
+    let namespace = ground(3, &FLOWS[..4], START)?;
     let clients = Clients::start(&namespace)?;
     let audit = Audit::start(&clients, &FLOWS[..4])?;
     let target = Target { namespace: &namespace, cluster: CLUSTER };

@@ -60,7 +60,7 @@ fn newest(namespace: &Namespace, component: &str) -> Result<String> {
 
 #[test]
 fn an_upgrade_and_a_downgrade_lose_nothing_and_keep_the_order_of_roles() -> Result<()> {
-    let namespace = ground(&FLOWS[..4], START)?;
+    let namespace = ground(3, &FLOWS[..4], START)?;
     let clients = Clients::start(&namespace)?;
     let audit = Audit::start(&clients, &FLOWS[..4])?;
     // Not before somebody takes the risk: replicas of 5.4.0 may forget topics that nobody declared.
