@@ -165,10 +165,17 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             // Before, so that it is known whatever becomes of this process; and once more afterwards, exactly.
             remember_end(ctx, cluster, from, *end).await?;
             ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+            let forget = EngineWrite::ForgetMaster {
+                name_servers: cluster.name_server_addresses(),
+                group: group.clone(),
+                address: cluster.address_of_broker(from),
+            };
+            help(ctx, cluster, &forget).await;
             tokio::time::sleep(ROLE_CHANGE).await;
-            let now = log_end(ctx, cluster, group, from).await;
+            let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != to).collect();
+            let follow = Call::Follow { master: to.clone(), replicas }.write(cluster);
+            let ((), now) = futures::join!(help(ctx, cluster, &follow), log_end(ctx, cluster, group, from));
             remember_end(ctx, cluster, from, now.filter(|now| Some(*now) > *end)).await?;
-            lead(ctx, cluster, group, to).await;
             "Elect"
         }
         Step::Restart { pod, uid, .. } => {
@@ -189,14 +196,13 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
     Ok(())
 }
 
-/// Replicas change their role within a few milliseconds of an election, and forget then whom they followed: after that they are told of the new master.
-/// Until one follows, nothing is acknowledged. That this failed is no harm but a delay.
-async fn lead(ctx: &Context, cluster: &Cluster, group: &str, master: &str) {
-    let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != master).collect();
-    let follow = Call::Follow { master: master.to_owned(), replicas };
+/// Helps replicas to follow a new master. Within a few milliseconds of an election they change their role, forget whom they followed, and ask the name
+/// servers: these must not name the former master any more, or a replica waits at its door for ever. After that they are told of the new one. Until one
+/// follows, nothing is acknowledged. That this failed is no harm but a delay.
+async fn help(ctx: &Context, cluster: &Cluster, write: &EngineWrite) {
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
-    if let Err(error) = ctx.engine.execute(&id, &follow.write(cluster)).await {
-        tracing::debug!(%error, "replicas could not be told of their new master");
+    if let Err(error) = ctx.engine.execute(&id, write).await {
+        tracing::debug!(%error, "replicas could not be helped to follow their new master");
     }
 }
 

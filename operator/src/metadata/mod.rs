@@ -40,7 +40,7 @@ use crate::metadata::pass::{Memory, Objects, Work, pass};
 use crate::topic::Topics;
 
 /// Changes that come within this time of each other are one pass.
-const GATHER: Duration = Duration::from_millis(100);
+const GATHER: Duration = Duration::from_millis(20);
 /// The whole of a pass stands under this limit.
 const TIME_LIMIT: Duration = Duration::from_secs(120);
 

@@ -202,7 +202,8 @@ pub fn proxy(cluster: &Cluster) -> ConfigMap {
         "enablePrintJstack": false,
     });
     if cluster.metrics {
-        keys["metricsExporterType"] = "PROM".into();
+        // PROM; before 5.5.0 a proxy does not start with the name.
+        keys["metricsExporterType"] = 2.into();
         keys["metricsPromExporterHost"] = "0.0.0.0".into();
         keys["metricsPromExporterPort"] = names::METRICS_PORT.into();
     }
