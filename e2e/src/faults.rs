@@ -288,16 +288,12 @@ impl Target<'_> {
         kubectl(&["cordon", &clients])?;
         let parted = until("the master is on another node than the clients", Duration::from_secs(120), || {
             let (master, node) = self.masters_node()?;
-            let ready = self.is_ready()?;
-            Ok(Answer::when(ready && node != clients, (), || format!("{master} is on {node}")))
+            Ok(Answer::when(node != clients, (), || format!("{master} is on {node}")))
         });
         kubectl(&["uncordon", &clients])?;
-        parted
-    }
-
-    fn is_ready(&self) -> Result<bool> {
-        let conditions = self.status()?["conditions"].as_array().cloned().unwrap_or_default();
-        Ok(conditions.iter().any(|c| c["type"] == "Degraded" && c["status"] == "False"))
+        parted?;
+        let cluster = format!("brokercluster/{}", self.cluster);
+        self.namespace.wait_for_condition(&cluster, "Degraded", "False", Duration::from_secs(120)).map(drop)
     }
 
     fn pods(&self, component: &str) -> Result<Vec<String>> {

@@ -156,25 +156,26 @@ async fn label(ctx: &Context, cluster: &Cluster, role: &Role) -> Result<(), Erro
 async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error> {
     ctx.leadership.check()?;
     let action = match step {
-        Step::Elect { group, id, to, from, end } => {
+        Step::Elect { group, id: replica, to, from, end } => {
             let write = EngineWrite::ElectMaster {
                 controllers: cluster.controller_addresses(),
                 group: group.clone(),
-                id: u64::try_from(*id).unwrap_or_default(),
+                id: u64::try_from(*replica).unwrap_or_default(),
             };
             // Before, so that it is known whatever becomes of this process; and once more afterwards, exactly.
             remember_end(ctx, cluster, from, *end).await?;
-            ctx.engine.execute(&ClusterId::new(&cluster.namespace, &cluster.name), &write).await?;
+            let id = ClusterId::new(&cluster.namespace, &cluster.name);
+            ctx.engine.execute(&id, &write).await?;
             let forget = EngineWrite::ForgetMaster {
                 name_servers: cluster.name_server_addresses(),
                 group: group.clone(),
                 address: cluster.address_of_broker(from),
             };
-            help(ctx, cluster, &forget).await;
+            help(ctx, &id, &forget).await;
             tokio::time::sleep(ROLE_CHANGE).await;
             let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != to).collect();
             let follow = Call::Follow { master: to.clone(), replicas }.write(cluster);
-            let ((), now) = futures::join!(help(ctx, cluster, &follow), log_end(ctx, cluster, group, from));
+            let ((), now) = futures::join!(help(ctx, &id, &follow), log_end(ctx, cluster, group, from));
             remember_end(ctx, cluster, from, now.filter(|now| Some(*now) > *end)).await?;
             "Elect"
         }
@@ -199,9 +200,12 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
 /// Helps replicas to follow a new master. Within a few milliseconds of an election they change their role, forget whom they followed, and ask the name
 /// servers: these must not name the former master any more, or a replica waits at its door for ever. After that they are told of the new one. Until one
 /// follows, nothing is acknowledged. That this failed is no harm but a delay.
-async fn help(ctx: &Context, cluster: &Cluster, write: &EngineWrite) {
-    let id = ClusterId::new(&cluster.namespace, &cluster.name);
-    if let Err(error) = ctx.engine.execute(&id, write).await {
+pub(crate) async fn help(ctx: &Context, cluster: &ClusterId, write: &EngineWrite) {
+    let result = match ctx.leadership.check() {
+        Ok(()) => ctx.engine.execute(cluster, write).await.map(drop).map_err(Error::from),
+        Err(error) => Err(error),
+    };
+    if let Err(error) = result {
         tracing::debug!(%error, "replicas could not be helped to follow their new master");
     }
 }

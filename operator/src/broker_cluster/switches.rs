@@ -14,6 +14,7 @@ use gantry_crds::BrokerCluster;
 use kube::runtime::reflector::Store;
 use tokio::time::Instant;
 
+use crate::apply;
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::parse::{Cluster, Mode, parse};
 use crate::context::Context;
@@ -67,12 +68,7 @@ async fn look(ctx: &Context, clusters: &Store<BrokerCluster>, known: &mut Known)
             known.insert((id.clone(), group), now);
         }
     }
-    let written = writes.iter().map(|(id, write)| async move {
-        if let Err(error) = ctx.engine.execute(id, write).await {
-            tracing::debug!(%error, "replicas could not be helped to follow their new master");
-        }
-    });
-    join_all(written).await;
+    join_all(writes.iter().map(|(id, write)| apply::help(ctx, id, write))).await;
     switched
 }
 
