@@ -15,4 +15,5 @@ mod scale;
 mod shop;
 mod topics;
 mod transactions;
+mod types;
 mod upgrade;

@@ -4,10 +4,11 @@ import java.util.Map;
 import org.apache.rocketmq.client.apis.ClientServiceProvider;
 import org.apache.rocketmq.client.apis.consumer.ConsumeResult;
 import org.apache.rocketmq.client.apis.consumer.FilterExpression;
+import org.apache.rocketmq.client.apis.consumer.LitePushConsumer;
 import org.apache.rocketmq.client.apis.consumer.PushConsumer;
 import org.apache.rocketmq.client.apis.message.MessageView;
 
-/** The gRPC push consumer. Whether it delivers in order is the consumer group's setting on the broker, not the client's. */
+/** The gRPC push consumers. Whether it delivers in order is the consumer group's setting on the broker, not the client's. */
 final class GrpcPush {
     private GrpcPush() { }
 
@@ -21,6 +22,23 @@ final class GrpcPush {
                 return ConsumeResult.SUCCESS;
             })
             .build();
+        return consumer::close;
+    }
+
+    /** Receives the lite topics {@code --lite-topics a,b} of a topic, and no others. */
+    static Receiver openLite(Flags flags, Receiver.Inbox inbox) throws Exception {
+        LitePushConsumer consumer = ClientServiceProvider.loadService().newLitePushConsumerBuilder()
+            .setClientConfiguration(GrpcSender.configuration(flags))
+            .setConsumerGroup(flags.required("consumer-group"))
+            .bindTopic(flags.required("topic"))
+            .setMessageListener(view -> {
+                inbox.take(delivery(view));
+                return ConsumeResult.SUCCESS;
+            })
+            .build();
+        for (String topic : flags.required("lite-topics").split(",")) {
+            consumer.subscribeLite(topic);
+        }
         return consumer::close;
     }
 

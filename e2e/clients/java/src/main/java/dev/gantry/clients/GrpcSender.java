@@ -59,6 +59,10 @@ final class GrpcSender implements Sender {
             builder.setMessageGroup(group);
         } else if (type.equals("delay")) {
             builder.setDeliveryTimestamp(System.currentTimeMillis() + delayMillis);
+        } else if (type.equals("priority")) {
+            builder.setPriority(Integer.parseInt(group.substring(1)));
+        } else if (type.equals("lite")) {
+            builder.setLiteTopic(group);
         }
         Message message = builder.build();
         if (!type.equals("transaction")) {

@@ -6,11 +6,11 @@ import java.util.concurrent.ConcurrentHashMap;
 /** Sends numbered messages one after the other and tells the fate of each. */
 final class Produce extends Verb {
     private final String run = flags.required("run");
-    private final String type = flags.oneOf("type", "normal", "normal", "fifo", "ordered", "delay", "transaction");
+    private final String type = flags.oneOf("type", "normal", "normal", "fifo", "ordered", "delay", "transaction", "priority", "lite");
     private final long count = flags.number("count", 0);
     private final long seconds = flags.number("seconds", 0);
     private final double rate = Double.parseDouble(flags.text("rate", "0"));
-    private final int groups = (int) flags.number("groups", type.equals("fifo") || type.equals("ordered") ? 4 : 0);
+    private final int groups = (int) flags.number("groups", Set.of("fifo", "ordered", "priority", "lite").contains(type) ? 4 : 0);
     private final int size = (int) flags.number("size", 0);
     private final int attempts = (int) flags.number("attempts", 1);
     private final long rollbackEvery = flags.number("rollback-every", 0);
@@ -53,6 +53,7 @@ final class Produce extends Verb {
         }
     }
 
+    /** A FIFO message's group, a lite message's lite topic, "g" and the number of a message's priority. */
     private String groupOf(long seq) {
         return groups == 0 ? "" : "g" + seq % groups;
     }

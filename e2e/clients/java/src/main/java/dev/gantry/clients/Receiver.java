@@ -16,13 +16,17 @@ interface Receiver extends AutoCloseable {
     /** Connects and starts to receive. */
     static Receiver open(Flags flags, Inbox inbox) throws Exception {
         boolean grpc = flags.oneOf("protocol", "grpc", "grpc", "remoting").equals("grpc");
-        boolean simple = flags.oneOf("mode", "push", "push", "simple").equals("simple");
-        if (!grpc && simple) {
-            throw new IllegalArgumentException("--mode simple exists over gRPC only");
+        String mode = flags.oneOf("mode", "push", "push", "simple", "lite");
+        if (!grpc && !mode.equals("push")) {
+            throw new IllegalArgumentException("--mode " + mode + " exists over gRPC only");
         }
         if (!grpc) {
             return new RemotingReceiver(flags, inbox);
         }
-        return simple ? new GrpcSimpleReceiver(flags, inbox) : GrpcPush.open(flags, inbox);
+        return switch (mode) {
+            case "simple" -> new GrpcSimpleReceiver(flags, inbox);
+            case "lite" -> GrpcPush.openLite(flags, inbox);
+            default -> GrpcPush.open(flags, inbox);
+        };
     }
 }

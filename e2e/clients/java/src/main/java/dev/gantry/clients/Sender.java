@@ -13,7 +13,7 @@ interface Sender extends AutoCloseable {
     /** Returns the message id. An exception means that the outcome is unknown, not that nothing was stored. */
     String send(byte[] body, String group, String key, Fate fate) throws Exception;
 
-    /** Connects. {@code type} is normal, fifo, ordered, delay or transaction. */
+    /** Connects. {@code type} is normal, fifo, ordered, delay, transaction, priority or lite. */
     static Sender open(Flags flags, String type, Checker checker) throws Exception {
         boolean grpc = flags.oneOf("protocol", "grpc", "grpc", "remoting").equals("grpc");
         return grpc ? new GrpcSender(flags, type, checker) : new RemotingSender(flags, type);
