@@ -82,7 +82,7 @@ impl RemotingEngine {
         Self::with_connect(limits, Arc::new(PlainTcp))
     }
 
-    /// The same over connections of another kind, such as TLS.
+    /// The same over connections of another kind, such as [`super::Tls`].
     #[must_use]
     pub fn with_connect(limits: Limits, connect: Arc<dyn Connect>) -> Self {
         RemotingEngine {
@@ -244,7 +244,7 @@ impl Engine for RemotingEngine {
                     group.request_modes = modes;
                 }
             }
-            Ok(BrokerMetadata { topics, groups })
+            Ok(BrokerMetadata::new(topics, groups))
         }
         .boxed()
     }

@@ -21,7 +21,7 @@ pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// How a connection comes about: the place for TLS. Names are resolved anew every time: a pod that was replaced has another address.
+/// How a connection comes about. Names are resolved anew every time: a pod that was replaced has another address.
 pub trait Connect: Send + Sync {
     /// Connects to `host:port`. The caller bounds the time.
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
@@ -33,12 +33,16 @@ pub(super) struct PlainTcp;
 impl Connect for PlainTcp {
     fn connect<'a>(&'a self, address: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async move {
-            let stream = TcpStream::connect(address).await?;
-            stream.set_nodelay(true)?;
-            let stream: Box<dyn Stream> = Box::new(stream);
+            let stream: Box<dyn Stream> = Box::new(tcp(address).await?);
             Ok(stream)
         })
     }
+}
+
+pub(super) async fn tcp(address: &str) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
 }
 
 /// Why a call on a connection brought no reply.

@@ -20,6 +20,7 @@ mod pool;
 pub mod system;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod write;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,7 @@ pub use facts::{
     Fact, GroupFacts, Registered, ReplicaFacts, Replication,
 };
 pub use metrics::EngineMetrics;
+pub use tls::Tls;
 pub use write::{ConfigTarget, EngineWrite, WriteOutcome, same_value};
 
 /// Where consumer groups go on reading, by topic and group, then by queue.

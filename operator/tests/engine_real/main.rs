@@ -8,6 +8,7 @@
 mod access;
 mod controllers;
 mod processes;
+mod tls;
 mod topics;
 
 use std::collections::BTreeMap;
@@ -119,6 +120,7 @@ impl Test {
         self.a_replica_that_lost_its_disk_gets_a_new_id_and_the_old_one_is_cleaned().await;
         self.a_controller_that_lost_its_disk_gets_everything_back().await;
         self.a_controller_that_stopped_for_good_is_seen_and_comes_back_when_it_is_restarted().await;
+        self.a_process_that_speaks_tls_is_spoken_to_and_plain_connections_are_not_answered().await;
         self.step("done");
     }
 

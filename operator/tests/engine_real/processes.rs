@@ -77,11 +77,34 @@ impl Machine {
     }
 
     pub fn name_server(&mut self, name: &str, port: u16) {
+        self.name_server_with(name, port, &[]);
+    }
+
+    /// A name server that speaks nothing but TLS, with a certificate and its key in PEM.
+    pub fn name_server_with_tls(&mut self, name: &str, port: u16, certificate: &str, key: &str) {
+        let folder = self.store(name);
+        for (file, content) in [("tls.pem", certificate), ("tls.key", key)] {
+            fs::write(format!("{folder}/{file}"), content).unwrap();
+        }
+        self.name_server_with(
+            name,
+            port,
+            &[
+                // Else it shows a certificate of its own making.
+                "-Dtls.test.mode.enable=false".to_owned(),
+                "-Dtls.server.mode=enforcing".to_owned(),
+                format!("-Dtls.server.certPath={folder}/tls.pem"),
+                format!("-Dtls.server.keyPath={folder}/tls.key"),
+            ],
+        );
+    }
+
+    fn name_server_with(&mut self, name: &str, port: u16, options: &[String]) {
         let store = self.store(name);
         let config = format!(
             "listenPort={port}\nbindAddress=127.0.0.1\nkvConfigPath={store}/kv.json\nconfigStorePath={store}/own.properties\n"
         );
-        self.start(name, NAME_SERVER, &config);
+        self.start_with(name, NAME_SERVER, &config, options);
     }
 
     /// A jRaft controller that takes a snapshot every few seconds; its peers reach it at the port after its own.
@@ -125,7 +148,11 @@ impl Machine {
         store.display().to_string()
     }
 
-    pub fn start(&mut self, name: &str, (class, memory): (&str, [&str; 2]), config: &str) {
+    pub fn start(&mut self, name: &str, program: (&str, [&str; 2]), config: &str) {
+        self.start_with(name, program, config, &[]);
+    }
+
+    fn start_with(&mut self, name: &str, (class, memory): (&str, [&str; 2]), config: &str, options: &[String]) {
         let file = self.folder.join(format!("{name}.conf"));
         fs::write(&file, config).unwrap();
         let mut log =
@@ -135,6 +162,7 @@ impl Machine {
         let child = Command::new("java")
             .args(memory)
             .args(JVM)
+            .args(options)
             .arg(format!("-Drmq.logback.configurationFile={folder}/logback.xml"))
             .arg(format!("-Drocketmq.home.dir={folder}"))
             .arg(format!("-Duser.home={folder}"))
