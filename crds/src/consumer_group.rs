@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::condition::Condition;
 use crate::policy::{ClusterRef, ReconcilePolicy};
 use crate::role::ConfigValue;
-use crate::topic::DeletionPolicy;
+use crate::topic::{DeletionPolicy, Permission};
 
 /// A consumer group of a BrokerCluster.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -87,6 +87,10 @@ pub struct ConsumerGroupSpec {
     /// What happens to messages that a consumer does not acknowledge.
     #[serde(default)]
     pub retry: Retry,
+    /// The group's dead-letter topic, `%DLQ%` and the group's name: kept on every broker group from the start. Without it a broker makes its own with
+    /// the first dead letter, to be read and written. It has one queue, the engine uses no more. It stays when the group is deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic: Option<DeadLetterTopic>,
     /// Whether consumers may receive. Default true.
     #[serde(default = "yes")]
     pub enabled: bool,
@@ -222,6 +226,17 @@ impl Default for Retry {
     fn default() -> Self {
         Self { max_attempts: 16, exponential: None, intervals: Vec::new() }
     }
+}
+
+/// The topic of what a group gave up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterTopic {
+    /// What clients may do with it: ReadWrite (default), or WriteOnly, so that brokers put dead letters there and nobody receives them.
+    #[serde(default)]
+    #[x_kube(validation = Rule::new("self != 'ReadOnly'")
+        .message("brokers could not put dead letters into a topic that is ReadOnly: write ReadWrite or WriteOnly"))]
+    pub permission: Permission,
 }
 
 /// Intervals between attempts: `initial × multiplier^n`, at most `max`.

@@ -161,6 +161,12 @@ impl Permission {
             Self::WriteOnly => 2,
         }
     }
+
+    /// What these bits of the engine are here; `None` for others, such as 0.
+    #[must_use]
+    pub fn of_bits(bits: i32) -> Option<Self> {
+        [Self::ReadWrite, Self::ReadOnly, Self::WriteOnly].into_iter().find(|p| p.bits() == bits)
+    }
 }
 
 /// What becomes of a topic or group in the engine when its object is deleted.

@@ -179,6 +179,7 @@ fn everything() -> Vec<Value> {
                 "retry": {"maxAttempts": 1, "exponential": {"initial": "1s", "max": "2s", "multiplier": 2}, "intervals": ["1s"]},
                 "loadBalancing": "Message", "subscriptions": [{"topic": "t", "expression": "a || b", "expressionType": "SQL92"}], "attributes": {"a.b": "c"},
                 "resetOffset": {"to": "Time", "time": "2026-01-02T03:04:05Z", "topics": ["t"], "id": "i"}, "consumeFromMin": true, "deletionPolicy": "Delete", "reconcilePolicy": "Observe",
+                "deadLetterTopic": {"permission": "WriteOnly"},
             }),
             {
                 let mut status = small("groupName");

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::command::Command;
 use crate::request::{AnswerError, Request, accepted, body};
+use crate::topic::{TopicChange, TopicConfig};
 
 /// A consumer group as a broker holds it. The defaults are the engine's (SubscriptionGroupConfig.java).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,15 @@ pub struct GroupConfig {
     /// How messages of a topic are shared among its consumers. The engine keeps this apart: see [`crate::consume`].
     #[serde(skip)]
     pub request_modes: BTreeMap<String, RequestMode>,
+    /// Its dead-letter topic on the same broker, where there is one. To the engine it is a topic like others: see [`dead_letter_topic`].
+    #[serde(skip)]
+    pub dead_letter_topic: Option<TopicConfig>,
+}
+
+/// Name of the topic of what a group gave up (MixAll.getDLQTopic).
+#[must_use]
+pub fn dead_letter_topic(group: &str) -> String {
+    format!("%DLQ%{group}")
 }
 
 /// How messages of a topic are shared among the consumers of a group.
@@ -173,6 +183,7 @@ impl GroupConfig {
             subscription_data_set: None,
             attributes: BTreeMap::new(),
             request_modes: BTreeMap::new(),
+            dead_letter_topic: None,
         }
     }
 }
@@ -192,6 +203,9 @@ pub struct GroupChange {
     /// Modes to set, by topic. There is no way to unset one.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub modes: BTreeMap<String, RequestMode>,
+    /// How to make its dead-letter topic. There is no way to delete it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dead_letter_topic: Option<TopicChange>,
 }
 
 impl GroupChange {
@@ -199,7 +213,8 @@ impl GroupChange {
     #[must_use]
     pub fn create(desired: GroupConfig) -> Self {
         let (set, modes) = (desired.attributes.clone(), desired.request_modes.clone());
-        GroupChange { config: desired, set, unset: BTreeSet::new(), modes }
+        let dead_letter_topic = desired.dead_letter_topic.clone().map(TopicChange::create);
+        GroupChange { config: desired, set, unset: BTreeSet::new(), modes, dead_letter_topic }
     }
 
     /// What turns `current` into `desired`; none when they are equal.
@@ -215,13 +230,22 @@ impl GroupChange {
         let unset = current.attributes.keys().filter(|key| !desired.attributes.contains_key(*key)).cloned().collect();
         let another = |(topic, mode): &(&String, &RequestMode)| current.request_modes.get(*topic) != Some(mode);
         let modes = desired.request_modes.iter().filter(another).map(|(topic, mode)| (topic.clone(), *mode)).collect();
-        Some(GroupChange { config: desired.clone(), set, unset, modes })
+        let held = current.dead_letter_topic.as_ref();
+        let dead_letter_topic =
+            desired.dead_letter_topic.as_ref().and_then(|wanted| TopicChange::between(held, wanted));
+        Some(GroupChange { config: desired.clone(), set, unset, modes, dead_letter_topic })
     }
 
     /// Writes a group once more as it is: its broker's version rises, so that replicas copy all groups anew.
     #[must_use]
     pub fn refresh(current: &GroupConfig) -> Self {
-        GroupChange { config: current.clone(), set: BTreeMap::new(), unset: BTreeSet::new(), modes: BTreeMap::new() }
+        GroupChange {
+            config: current.clone(),
+            set: BTreeMap::new(),
+            unset: BTreeSet::new(),
+            modes: BTreeMap::new(),
+            dead_letter_topic: current.dead_letter_topic.as_ref().map(TopicChange::refresh),
+        }
     }
 
     fn as_sent(&self) -> GroupConfig {

@@ -11,8 +11,9 @@ use gantry_crds::consumer_group::{
 };
 use gantry_remoting::group::{
     CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RequestMode, RetryPolicy, RetryPolicyKind,
-    SimpleSubscription,
+    SimpleSubscription, dead_letter_topic,
 };
+use gantry_remoting::topic::TopicConfig;
 
 use crate::consumer_group::consumption::figures::is_quiet;
 use crate::engine::system::is_system_group;
@@ -21,7 +22,7 @@ use crate::metadata::kind::{Abilities, Declared, Kind, Report};
 use crate::metadata::pass::declared;
 use crate::metadata::tenancy::Demand;
 use crate::quantity;
-use crate::topic::attribute_differences;
+use crate::topic::{attribute_differences, show_bits};
 
 /// The group in which proxies tell each other of their clients. With autoCreateSubscriptionGroup off nobody else creates it.
 pub const PROXY_GROUP: &str = "CID_DefaultHeartBeatSyncerTopic";
@@ -60,6 +61,7 @@ impl Kind for ConsumerGroups {
             subscription_data_set: subscriptions(object, current),
             attributes: attributes(object, current),
             request_modes: request_modes(object, current),
+            dead_letter_topic: dead_letters(object, current),
             ..current.cloned().unwrap_or_else(|| GroupConfig::new(name))
         }
     }
@@ -102,6 +104,7 @@ impl Kind for ConsumerGroups {
                 ("retry policy", format!("{:?}", c.group_retry_policy)),
                 ("subscriptions", show_subscriptions(c)),
                 ("loadBalancing", show_modes(c)),
+                ("deadLetterTopic.permission", show_permission(c.dead_letter_topic.as_ref())),
             ]
         };
         let pairs = show(current).into_iter().zip(show(desired));
@@ -160,6 +163,19 @@ impl Kind for ConsumerGroups {
 pub fn proxy_group(current: Option<&GroupConfig>) -> GroupConfig {
     let config = current.cloned().unwrap_or_else(|| GroupConfig::new(PROXY_GROUP));
     GroupConfig { consume_broadcast_enable: true, consume_enable: true, ..config }
+}
+
+/// With the permission that is declared; without a word about it, as the engine has it.
+fn dead_letters(object: &ConsumerGroup, current: Option<&GroupConfig>) -> Option<TopicConfig> {
+    let held = current.and_then(|c| c.dead_letter_topic.clone());
+    let Some(declared) = &object.spec.dead_letter_topic else { return held };
+    let topic =
+        held.unwrap_or_else(|| TopicConfig::new(dead_letter_topic(&ConsumerGroups::parse(object).engine_name), 1));
+    Some(TopicConfig { perm: u32::try_from(declared.permission.bits()).unwrap_or(topic.perm), ..topic })
+}
+
+fn show_permission(topic: Option<&TopicConfig>) -> String {
+    topic.map_or_else(|| "no such topic".to_owned(), |topic| show_bits(topic.perm))
 }
 
 /// What is declared; without a word about it, as the engine has it.

@@ -13,7 +13,7 @@ use gantry_remoting::consume::{ResetOffset, SetRequestMode};
 use gantry_remoting::controller::{CleanBrokerData, ElectMaster, UpdateControllerConfig};
 use gantry_remoting::group::{DeleteGroup, GroupChange};
 use gantry_remoting::stats::{QueueOffsets, SetConsumerOffset};
-use gantry_remoting::topic::DeleteTopic;
+use gantry_remoting::topic::{DeleteTopic, UpsertTopic};
 use tokio::time::Instant;
 
 use super::batch::{Batches, Item, write};
@@ -223,7 +223,8 @@ impl Execution<'_> {
         Ok(failed(batches.run(items).await))
     }
 
-    /// Groups in lists, then their modes one by one: there is no list of those.
+    /// Groups in lists, then their modes one by one, there is no list of those, and their dead-letter topics, which have no attributes that would make
+    /// them sure in a list.
     async fn groups(&self, broker: &str, changes: &[GroupChange]) -> Outcome {
         let mut outcome = self.upsert(broker, changes).await?;
         for change in changes {
@@ -235,6 +236,12 @@ impl Execution<'_> {
                 let request = SetRequestMode { topic: topic.clone(), group: group.clone(), mode: *mode };
                 let what = format!("{group} {topic} {mode:?}");
                 if let Err(error) = self.one(broker, &what, &request).await {
+                    outcome.failed.insert(group.clone(), error);
+                }
+            }
+            if let Some(topic) = change.dead_letter_topic.clone().filter(|_| !outcome.failed.contains_key(group)) {
+                let what = topic.config.topic_name.clone();
+                if let Err(error) = self.one(broker, &what, &UpsertTopic(topic)).await {
                     outcome.failed.insert(group.clone(), error);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_remoting::broker::EpochEntry;
 use gantry_remoting::consumption::GroupConsumption;
-use gantry_remoting::group::GroupConfig;
+use gantry_remoting::group::{GroupConfig, dead_letter_topic};
 use gantry_remoting::topic::TopicConfig;
 use serde::{Deserialize, Serialize};
 
@@ -198,6 +198,17 @@ pub struct BrokerMetadata {
     pub topics: BTreeMap<String, TopicConfig>,
     /// Consumer groups.
     pub groups: BTreeMap<String, GroupConfig>,
+}
+
+impl BrokerMetadata {
+    /// What a broker holds; each group with its dead-letter topic.
+    #[must_use]
+    pub fn new(topics: BTreeMap<String, TopicConfig>, mut groups: BTreeMap<String, GroupConfig>) -> Self {
+        for (name, group) in &mut groups {
+            group.dead_letter_topic = topics.get(&dead_letter_topic(name)).cloned();
+        }
+        BrokerMetadata { topics, groups }
+    }
 }
 
 /// How far the consumer groups are on one master.

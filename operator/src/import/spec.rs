@@ -24,9 +24,7 @@ pub fn of_topic(held: &TopicConfig) -> Fields {
         spec.insert("type".into(), json!(type_));
     }
     spec.insert("queues".into(), json!(held.write_queue_nums.clamp(1, 1024)));
-    if let Some(p) =
-        [Permission::ReadOnly, Permission::WriteOnly].into_iter().find(|p| p.bits() == held.perm.cast_signed())
-    {
+    if let Some(p) = Permission::of_bits(held.perm.cast_signed()).filter(|p| *p != Permission::ReadWrite) {
         spec.insert("permission".into(), json!(p));
     }
     if held.order {
@@ -58,6 +56,10 @@ pub fn of_group(held: &GroupConfig) -> Fields {
     let retry = retry(held);
     if !retry.is_empty() {
         spec.insert("retry".into(), Value::Object(retry));
+    }
+    let dead_letters = held.dead_letter_topic.as_ref().and_then(|t| Permission::of_bits(t.perm.cast_signed()));
+    if dead_letters == Some(Permission::WriteOnly) {
+        spec.insert("deadLetterTopic".into(), json!({"permission": Permission::WriteOnly}));
     }
     spec
 }

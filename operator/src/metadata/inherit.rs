@@ -3,6 +3,8 @@
 
 use std::collections::BTreeSet;
 
+use gantry_remoting::group::GroupConfig;
+
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::system::is_system_group;
 use crate::metadata::kind::Kind;
@@ -28,11 +30,13 @@ pub fn inherit(
                 continue;
             }
             let current = heir.metadata.groups.get(name);
-            let mut wanted = ConsumerGroups::fit(config.clone(), current, &heir.metadata);
-            if let Some(current) = current {
+            let wanted = ConsumerGroups::fit(config.clone(), current, &heir.metadata);
+            let wanted = match current {
                 // What somebody says of it there is his word; modes come when their topics are there.
-                wanted = gantry_remoting::group::GroupConfig { request_modes: wanted.request_modes, ..current.clone() };
-            }
+                Some(current) => GroupConfig { request_modes: wanted.request_modes, ..current.clone() },
+                // Dead letters come with the first one.
+                None => GroupConfig { dead_letter_topic: None, ..wanted },
+            };
             if let Some(change) = ConsumerGroups::change(current, &wanted) {
                 plan.upserts.entry(heir.address.clone()).or_default().push(change);
             }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use gantry_crds::condition::Condition;
-use gantry_crds::topic::{Topic, TopicStatus, TopicType};
+use gantry_crds::topic::{Permission, Topic, TopicStatus, TopicType};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
 
 use crate::engine::system::is_system_topic;
@@ -100,10 +100,10 @@ impl Kind for Topics {
 
     fn differences(current: &TopicConfig, desired: &TopicConfig) -> Vec<String> {
         let fields = [
-            ("queues (read)", current.read_queue_nums, desired.read_queue_nums),
-            ("queues (write)", current.write_queue_nums, desired.write_queue_nums),
-            ("permission", current.perm, desired.perm),
-            ("order", u32::from(current.order), u32::from(desired.order)),
+            ("queues (read)", current.read_queue_nums.to_string(), desired.read_queue_nums.to_string()),
+            ("queues (write)", current.write_queue_nums.to_string(), desired.write_queue_nums.to_string()),
+            ("permission", show_bits(current.perm), show_bits(desired.perm)),
+            ("order", current.order.to_string(), desired.order.to_string()),
         ];
         let mut found: Vec<String> =
             fields.iter().filter(|(_, c, d)| c != d).map(|(field, c, d)| format!("{field}: {c} → {d}")).collect();
@@ -153,6 +153,11 @@ impl Kind for Topics {
     fn held_by(status: &TopicStatus) -> &[String] {
         &status.broker_groups
     }
+}
+
+/// Permission bits of the engine as objects name them.
+pub(crate) fn show_bits(bits: u32) -> String {
+    Permission::of_bits(bits.cast_signed()).map_or_else(|| bits.to_string(), |p| format!("{p:?}"))
 }
 
 /// Differences of two sets of attributes, for people.

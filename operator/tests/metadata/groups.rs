@@ -152,3 +152,47 @@ async fn a_group_whose_consumers_only_the_proxies_know_is_in_use() {
     shop.settle().await;
     assert!(shop.get::<Value>("consumergroups", "ns", "audit").is_none());
 }
+
+#[tokio::test]
+async fn a_dead_letter_topic_is_kept_as_declared_and_one_that_nobody_declared_is_left_alone() {
+    let shop = consuming().await;
+    let perm = |shop: &Shop, group: &str, topic: &str| {
+        let (mut found, master) = (None, shop.master(group));
+        shop.engine.world(|w| {
+            w.holds(&master, |m| {
+                found = m.topics.get(topic).map(|t| t.perm);
+                true
+            })
+        });
+        found
+    };
+    let edit = |shop: &Shop, bits: Option<u32>| {
+        let master = shop.master("shop-broker-0");
+        shop.engine.world(|w| {
+            w.edit(&master, |m| match bits {
+                Some(bits) => m.topics.get_mut("%DLQ%audit").unwrap().perm = bits,
+                None => drop(m.topics.remove("%DLQ%audit")),
+            })
+        });
+    };
+    shop.group("audit", json!({"deadLetterTopic": {"permission": "WriteOnly"}}));
+    shop.settle().await;
+    assert_eq!(shop.ready("consumergroups", "audit").1, "InSync");
+    for group in ["shop-broker-0", "shop-broker-1"] {
+        assert_eq!(perm(&shop, group, "%DLQ%audit"), Some(2), "there before the first dead letter");
+        assert_eq!(perm(&shop, group, "%DLQ%billing"), None, "nobody declared it");
+    }
+    for (drift, repairs) in [(Some(6), 1), (None, 2)] {
+        edit(&shop, drift);
+        shop.settle().await;
+        assert_eq!(perm(&shop, "shop-broker-0", "%DLQ%audit"), Some(2));
+        assert_eq!(shop.repairs("ConsumerGroup", "DriftReverted"), repairs);
+    }
+    shop.edit("consumergroups", "audit", |o| drop(o["spec"].as_object_mut().unwrap().remove("deadLetterTopic")));
+    shop.settle().await;
+    edit(&shop, Some(6));
+    shop.engine.changes();
+    shop.settle().await;
+    assert_eq!(perm(&shop, "shop-broker-0", "%DLQ%audit"), Some(6), "as the engine has it");
+    assert!(shop.engine.changes().is_empty());
+}

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::{BoxFuture, join_all, try_join_all};
 use futures::{FutureExt, StreamExt, stream};
+use gantry_remoting::group::dead_letter_topic;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections};
 
 use super::Totals;
@@ -98,7 +99,7 @@ impl<'a> Asking<'a> {
     }
 
     async fn one(&self, group: &str) -> Result<Reading, EngineError> {
-        let dead = format!("%DLQ%{group}");
+        let dead = dead_letter_topic(group);
         let holders = self.masters.iter().filter(|m| m.metadata.groups.contains_key(group));
         let asks = holders.map(|m| async {
             let stats = self.engine.consume_stats(&self.id, &m.address, group).await?;

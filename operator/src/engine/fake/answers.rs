@@ -140,7 +140,8 @@ impl World {
     }
 
     pub(super) fn metadata(&self, broker: &str) -> Result<BrokerMetadata, EngineError> {
-        Ok(self.broker(broker, "GET_ALL_TOPIC_CONFIG")?.disk.metadata.clone())
+        let BrokerMetadata { topics, groups } = self.broker(broker, "GET_ALL_TOPIC_CONFIG")?.disk.metadata.clone();
+        Ok(BrokerMetadata::new(topics, groups))
     }
 
     pub(super) fn topic_stats(&self, address: &str, topic: &str) -> Result<Option<TopicStats>, EngineError> {

@@ -204,6 +204,8 @@ impl World {
             let name = &change.config.group_name;
             if is_name(name) {
                 broker.disk.metadata.groups.insert(name.clone(), change.config.clone());
+                let topics = change.dead_letter_topic.iter().map(|t| (t.config.topic_name.clone(), t.config.clone()));
+                broker.disk.metadata.topics.extend(topics);
             } else {
                 let remark = "contains illegal characters";
                 let request = "UPDATE_AND_CREATE_SUBSCRIPTIONGROUP_LIST";
