@@ -83,6 +83,12 @@ pub fn pod_host(stateful_set: &str, ordinal: i32, service: &str, namespace: &str
     format!("{stateful_set}-{ordinal}.{}", service_host(service, namespace, cluster_domain))
 }
 
+/// The pod whose `host:port` this is: the first label of its DNS name, as [`pod_host`] makes it.
+#[must_use]
+pub fn pod_of(address: &str) -> String {
+    address.split(['.', ':']).next().unwrap_or(address).to_owned()
+}
+
 /// What comes before a pod's name in the name of its PersistentVolumeClaim.
 pub const CLAIM_PREFIX: &str = "data-";
 

@@ -12,10 +12,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Growth, Plan, Step};
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::roles::Role;
+use crate::broker_cluster::steps::{Plan, Step};
+use crate::broker_cluster::volumes::Growth;
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
 use crate::engine::{ClusterAddresses, ClusterId, EngineWrite};

@@ -29,6 +29,10 @@ pub const PHASE: &str = "gantry.dev/phase";
 
 /// Label of a broker pod: what it is in its group, `master` or `slave`. Disruption budgets go by it.
 pub const ROLE: &str = "rocketmq.gantry.dev/role";
+/// Value of [`ROLE`]: it leads its group.
+pub const MASTER: &str = "master";
+/// Value of [`ROLE`]: any other replica.
+pub const SLAVE: &str = "slave";
 
 /// Annotation of a broker pod that was master and handed over: where its log ended then, in bytes. See docs/design/0008-failover.md.
 pub const LOG_END: &str = "gantry.dev/log-end";

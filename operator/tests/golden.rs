@@ -20,10 +20,13 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gantry::broker_cluster::parse::{Cluster, parse};
-use gantry::broker_cluster::plan::{self, Plan};
+use gantry::broker_cluster::cluster::Cluster;
+use gantry::broker_cluster::parse::parse;
+use gantry::broker_cluster::plan::{self};
 use gantry::broker_cluster::resources::Resources;
-use gantry::broker_cluster::status::{self, Outcome};
+use gantry::broker_cluster::status::{self};
+use gantry::broker_cluster::steps::Outcome;
+use gantry::broker_cluster::steps::Plan;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, NodeView, Observed, PodFact};
 use gantry::child::ChildKind;
 use gantry::error::Error;

@@ -7,7 +7,8 @@ mod support;
 use std::sync::Arc;
 
 use gantry::apply::{apply, publish};
-use gantry::broker_cluster::plan::{Cause, Plan, Step, plan};
+use gantry::broker_cluster::plan::plan;
+use gantry::broker_cluster::steps::{Cause, Plan, Step};
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, ChildRef, Write};
 use gantry::context::Context;

@@ -4,7 +4,7 @@ use gantry_crds::BrokerClusterSpec;
 use gantry_crds::policy::ReconcilePolicy;
 use serde_json::json;
 
-use crate::broker_cluster::parse::{Cluster, Mode};
+use crate::broker_cluster::cluster::{Cluster, Mode};
 use crate::broker_cluster::resources::resources;
 use crate::labels;
 

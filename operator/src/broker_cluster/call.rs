@@ -6,8 +6,8 @@ use gantry_crds::Reason;
 use gantry_remoting::stats::QueueOffsets;
 use serde::Serialize;
 
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, FENCE, PERMISSION};
-use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::Queues;
 use crate::engine::{ConfigTarget, EngineWrite};
 

@@ -4,9 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::safety::Hold;
 use crate::broker_cluster::scale::QUIET;
 use crate::broker_cluster::view::{Observed, PodFact};
 

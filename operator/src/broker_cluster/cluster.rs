@@ -1,11 +1,199 @@
-//! What follows from a parsed cluster: names, addresses, and how its groups are for now.
+//! A cluster as declared, with every default resolved, and what follows from it: names, addresses, and how its groups are for now.
 
 use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
+use gantry_crds::broker_cluster::{Autoscaling, Endpoint};
 use gantry_crds::names::{self, Component};
 use gantry_crds::status::GroupPhase;
+use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use crate::broker_cluster::parse::{Cluster, Engine, ProxyScale};
+use crate::broker_cluster::memory::Memory;
+
+/// A BrokerCluster, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cluster {
+    /// Name; also the engine's cluster name.
+    pub name: String,
+    /// Namespace.
+    pub namespace: String,
+    /// `metadata.generation`.
+    pub generation: Option<i64>,
+    /// Owner of every child.
+    pub owner: OwnerReference,
+    /// DNS domain of the Kubernetes cluster.
+    pub domain: String,
+    /// Engine version.
+    pub version: String,
+    /// Engine image.
+    pub image: String,
+    /// Secrets to pull it with.
+    pub pull_secrets: Vec<LocalObjectReference>,
+    /// StatefulSets, the Deployment and components that run another engine than declared for now. Empty as parsed.
+    pub engines: BTreeMap<String, Engine>,
+    /// Seconds that a pod of another version may need until it serves.
+    pub upgrade_timeout: i64,
+    /// Annotation that lets a failed upgrade be tried again.
+    pub retry: Option<String>,
+    /// Names of hazards that are accepted.
+    pub accepted: BTreeSet<String>,
+    /// How far to go.
+    pub mode: Mode,
+    /// Stamp of what is declared, where it needs approval.
+    pub plan_hash: Option<String>,
+    /// Name servers.
+    pub name_servers: NameServers,
+    /// Controllers.
+    pub controllers: Controllers,
+    /// Brokers.
+    pub brokers: Brokers,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// Client endpoints, at least one.
+    pub endpoints: Vec<Endpoint>,
+    /// Whether the engine exports Prometheus metrics.
+    pub metrics: bool,
+}
+
+/// A version of the engine, and the image that has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Engine {
+    /// Version.
+    pub version: String,
+    /// Image.
+    pub image: String,
+}
+
+/// How far to go with a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Write what is needed.
+    Apply,
+    /// Show what would be written.
+    Plan,
+    /// Report only.
+    Observe,
+    /// Paused by annotation: report only, and say so.
+    Paused,
+}
+
+/// Name servers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NameServers {
+    /// How many.
+    pub replicas: i32,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Controllers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Controllers {
+    /// How many. Fixed once the StatefulSet exists.
+    pub replicas: i32,
+    /// Their volume.
+    pub volume: Volume,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Brokers, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Brokers {
+    /// How many groups.
+    pub groups: i32,
+    /// Replicas of each.
+    pub replicas: i32,
+    /// Where groups are otherwise than declared, on their way in or out. Empty as parsed.
+    pub extent: Extent,
+    /// Replicas that must hold a message before it is acknowledged.
+    pub min_in_sync: i32,
+    /// Groups that may have a replica restarted at the same time.
+    pub max_unavailable: usize,
+    /// Whether a master takes no new messages for a while before it is restarted.
+    pub drain: bool,
+    /// Their volume.
+    pub volume: Volume,
+    /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
+    pub give_up_after: Option<i64>,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Broker groups that are not, or not yet, as declared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extent {
+    /// Replicas of groups that have another number than declared.
+    pub sizes: BTreeMap<String, i32>,
+    /// Phases of groups that are not open.
+    pub phases: BTreeMap<String, GroupPhase>,
+    /// Groups that are empty and refuse every message.
+    pub fenced: BTreeSet<String>,
+    /// Replicas that must hold a message, of groups that have too few in sync for the number that is declared.
+    pub min_in_sync: BTreeMap<String, i32>,
+}
+
+/// Proxies, parsed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Proxies {
+    /// Who decides how many.
+    pub scale: ProxyScale,
+    /// Their pods.
+    pub pods: Pods,
+}
+
+/// Who decides how many proxies there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyScale {
+    /// The spec.
+    Fixed(i32),
+    /// A HorizontalPodAutoscaler.
+    Auto(Autoscaling),
+}
+
+/// A volume claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Volume {
+    /// Size.
+    pub size: Quantity,
+    /// StorageClass; `None` is the default class.
+    pub class: Option<String>,
+    /// Whether it is kept when the cluster is deleted.
+    pub retain: bool,
+}
+
+/// What all pods of a role have in common.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pods {
+    /// The role.
+    pub component: Component,
+    /// Requests, with memory filled in.
+    pub requests: BTreeMap<String, Quantity>,
+    /// Limits, with memory filled in.
+    pub limits: BTreeMap<String, Quantity>,
+    /// How the memory limit is divided.
+    pub memory: Memory,
+    /// The user's engine keys.
+    pub config: BTreeMap<String, String>,
+    /// The user's JVM options.
+    pub jvm_options: Vec<String>,
+    /// Labels that a node must have.
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated.
+    pub tolerations: Vec<Toleration>,
+    /// Affinity.
+    pub affinity: Option<Affinity>,
+    /// Replaces the default spread.
+    pub spread: Option<Vec<TopologySpreadConstraint>>,
+    /// PriorityClass.
+    pub priority_class: Option<String>,
+    /// Extra labels.
+    pub labels: BTreeMap<String, String>,
+    /// Extra annotations.
+    pub annotations: BTreeMap<String, String>,
+}
 
 impl Cluster {
     /// Name of a component's objects.
@@ -99,6 +287,16 @@ impl Cluster {
     pub fn log_of_broker(&self, pod: &str) -> String {
         let host = names::service_host(&self.component(Component::Broker), &self.namespace, &self.domain);
         format!("{pod}.{host}:{}", names::BROKER_HA_PORT)
+    }
+
+    /// `host:port` at which some proxy speaks remoting. Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that
+    /// any one will do.
+    #[must_use]
+    pub fn any_proxy(&self) -> Option<String> {
+        let endpoint = self.endpoints.first()?;
+        let service = names::endpoint_service(&self.name, &endpoint.name);
+        let host = names::service_host(&service, &self.namespace, &self.domain);
+        Some(format!("{host}:{}", names::PROXY_REMOTING_PORT))
     }
 
     /// Names of the declared broker groups, in order.

@@ -3,7 +3,7 @@
 use gantry_crds::names::Component;
 use gantry_crds::status::{GroupStatus, ReplicaState, ReplicaStatus, Summary};
 
-use crate::broker_cluster::parse::{Cluster, ProxyScale};
+use crate::broker_cluster::cluster::{Cluster, ProxyScale};
 use crate::broker_cluster::view::Observed;
 
 /// How many there are, where that is known, and how many are declared.

@@ -1,9 +1,10 @@
 //! Masters leave nodes that take no new pods (`kubectl cordon`, `kubectl drain`): their disruption budget admits no eviction of a master, and that of the
 //! slaves one at a time. So a drained node waits until the master has become a slave, and nobody's writes stop. Pure.
 
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Step, elect};
-use crate::broker_cluster::safety::{Consent, Hold, may_restart};
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::hold::Hold;
+use crate::broker_cluster::safety::{Consent, may_restart};
+use crate::broker_cluster::steps::{Step, elect};
 use crate::broker_cluster::view::{Observed, PodFact};
 
 /// The hand-over that lets a node be drained, where one waits for it; why others do not happen.
@@ -13,7 +14,7 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
         let Some(pod) = master(cluster, observed, &group) else { continue };
         let Some(node) = pod.node.as_ref().filter(|n| observed.nodes.cordoned.contains(*n)) else { continue };
         let why = match may_restart(cluster, observed, pod) {
-            Ok(Consent::MoveMasterFirst { to, id }) if !on_cordoned(observed, &to) => {
+            Ok(Consent::MoveMasterFirst { to, id }) if !observed.on_cordoned(&to) => {
                 return Some(elect(observed, &group, to, id, &pod.name));
             }
             Ok(_) => "no replica in sync is on another node".to_owned(),
@@ -28,11 +29,4 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
 fn master<'a>(cluster: &Cluster, observed: &'a Observed, group: &str) -> Option<&'a PodFact> {
     let master = observed.engine.sync(group).ok()?.master.as_ref().filter(|_| cluster.replicas_of(group) > 1)?;
     observed.pods.iter().find(|p| p.name == *master && !p.terminating)
-}
-
-/// Does a pod run on a node that is about to be drained?
-#[must_use]
-pub fn on_cordoned(observed: &Observed, pod: &str) -> bool {
-    let node = observed.pods.iter().find(|p| p.name == pod).and_then(|p| p.node.as_ref());
-    node.is_some_and(|n| observed.nodes.cordoned.contains(n))
 }

@@ -5,7 +5,7 @@ use gantry_crds::status::GroupPhase;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::{Resources, config};
 use crate::labels;
 

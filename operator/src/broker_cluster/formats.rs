@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use kube::ResourceExt;
 
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::view::Observed;
 
 /// A key that says how something is stored.

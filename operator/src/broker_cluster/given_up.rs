@@ -3,9 +3,9 @@
 use gantry_crds::names::{self, Component};
 use gantry_crds::status::GroupPhase;
 
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::Step;
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::hold::Hold;
+use crate::broker_cluster::steps::Step;
 use crate::broker_cluster::view::{Observed, PodFact};
 
 /// The replica to be given up now, if one may be; why others may not.

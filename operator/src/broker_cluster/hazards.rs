@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::version::Version;
 
 /// Something that is known to go wrong.

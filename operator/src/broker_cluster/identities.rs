@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use gantry_crds::names;
 
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::view::{Identity, Observed, SyncState};
 
 /// Ids to be forgotten, a call for each group that has some.

@@ -10,7 +10,9 @@ pub mod extent;
 pub mod formats;
 pub mod given_up;
 pub mod hazards;
+pub mod hold;
 pub mod identities;
+mod judgements;
 pub mod keys;
 pub mod memory;
 pub mod observe;
@@ -26,6 +28,7 @@ pub mod safety;
 pub mod scale;
 pub mod stages;
 pub mod status;
+pub mod steps;
 mod stranded;
 mod switches;
 pub mod transition;
@@ -33,6 +36,7 @@ pub mod upgrade;
 pub mod version;
 pub mod view;
 pub mod volumes;
+mod writes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -51,7 +55,8 @@ use kube::runtime::{Config, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use crate::apply::{announce, apply, publish, tell};
-use crate::broker_cluster::parse::{Cluster, Mode};
+use crate::broker_cluster::cluster::{Cluster, Mode};
+use crate::broker_cluster::steps::{Outcome, Plan, Step};
 use crate::context::Context;
 use crate::error::Error;
 use crate::labels;
@@ -79,12 +84,12 @@ async fn reconcile(object: Arc<BrokerCluster>, ctx: Arc<Context>) -> Result<Acti
         Mode::Plan | Mode::Observe | Mode::Paused => Ok(()),
     };
     let failure = applied.as_ref().err().map(|e| (e.reason(), e.sentence()));
-    let outcome = status::Outcome { plan: &plan, failure };
+    let outcome = Outcome { plan: &plan, failure };
     let old = object.status.clone().unwrap_or_default();
     let new = status::status(&cluster, &observed, &outcome, &old, &ctx.now());
     report(&object, &ctx, &cluster, &plan, &new).await?;
     applied?;
-    let hurries = matches!(plan.step, Some(plan::Step::Elect { .. })) || status::waits(&new);
+    let hurries = matches!(plan.step, Some(Step::Elect { .. })) || status::waits(&new);
     let busy = if hurries { SOON } else { RECHECK };
     Ok(Action::requeue(if status::is_settled(&new) { ctx.settings.resync() } else { busy }))
 }
@@ -94,7 +99,7 @@ async fn report(
     object: &BrokerCluster,
     ctx: &Context,
     cluster: &Cluster,
-    plan: &plan::Plan,
+    plan: &Plan,
     new: &BrokerClusterStatus,
 ) -> Result<(), Error> {
     if cluster.mode == Mode::Apply {

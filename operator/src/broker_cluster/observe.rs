@@ -5,15 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::future::join_all;
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
+use gantry_crds::names::pod_of;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent::existing;
 use crate::broker_cluster::keys;
-use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::transition;
 use crate::broker_cluster::view::{
@@ -21,8 +22,7 @@ use crate::broker_cluster::view::{
     Unknown,
 };
 use crate::engine::{
-    BrokerFacts, ClusterAddresses, ClusterId, ControllerFacts, Engine, EngineError, EngineFacts, Fact, GroupFacts,
-    ReplicaFacts,
+    BrokerFacts, ClusterAddresses, ClusterId, ControllerFacts, Engine, EngineFacts, Fact, GroupFacts, ReplicaFacts,
 };
 use crate::labels;
 
@@ -182,21 +182,12 @@ fn group(facts: &EngineFacts, group: &str) -> GroupView {
 
 fn config(fact: &Fact<BTreeMap<String, String>>) -> ConfigView {
     let live = match fact {
-        Fact::Unknown { unknown: error } => Err(unknown(error)),
+        Fact::Unknown { unknown: error } => Err(error.into()),
         Fact::Known(all) => {
             Ok(all.iter().filter(|(k, _)| keys::is_live(k)).map(|(k, v)| (k.clone(), v.clone())).collect())
         }
     };
     ConfigView { live }
-}
-
-/// The pod whose `host:port` this is: the first label of its DNS name.
-pub(super) fn pod_of(address: &str) -> String {
-    address.split(['.', ':']).next().unwrap_or(address).to_owned()
-}
-
-pub(super) fn unknown(error: &EngineError) -> Unknown {
-    Unknown { reason: error.reason().into(), message: error.to_string() }
 }
 
 /// The leader that any controller sees; `None` only where all that answer see none.
@@ -211,7 +202,7 @@ fn leader(facts: &EngineFacts) -> Known<Option<String>> {
                 }
                 answered = true;
             }
-            Fact::Unknown { unknown: error } => problem = unknown(error),
+            Fact::Unknown { unknown: error } => problem = error.into(),
         }
     }
     if answered { Ok(None) } else { Err(problem) }
@@ -225,7 +216,7 @@ fn leaderless(facts: &EngineFacts) -> BTreeSet<String> {
 fn sync(facts: &EngineFacts, group: &str) -> Known<SyncState> {
     match facts.groups.get(group) {
         None => Err(Unknown::not_asked()),
-        Some(Fact::Unknown { unknown: error }) => Err(unknown(error)),
+        Some(Fact::Unknown { unknown: error }) => Err(error.into()),
         Some(Fact::Known(None)) => Ok(SyncState::default()),
         Some(Fact::Known(Some(g))) => sync_state(facts, group, g),
     }
@@ -276,7 +267,7 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
 
 fn route(registered: &Fact<Vec<crate::engine::Registered>>, groups: &[String]) -> RouteView {
     let masters = match registered {
-        Fact::Unknown { unknown: error } => Err(unknown(error)),
+        Fact::Unknown { unknown: error } => Err(error.into()),
         Fact::Known(brokers) => Ok(groups
             .iter()
             .filter(|g| brokers.iter().any(|b| b.group == **g))

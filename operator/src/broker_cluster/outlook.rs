@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use gantry_crds::names::Component;
 use gantry_crds::status::{PlannedChange, Risk, UpgradePhase};
 
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent::existing;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Cause, Plan, Step};
+use crate::broker_cluster::steps::{Cause, Plan, Step};
 use crate::broker_cluster::version::Version;
 use crate::broker_cluster::view::{Observed, PodFact};
 use crate::child::{ChildKind, Write};

@@ -3,8 +3,8 @@
 
 use gantry_crds::names::Component;
 
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Cause, Step};
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::steps::{Cause, Step};
 use crate::broker_cluster::view::{Observed, PodFact};
 
 /// For how long a controller must not have been ready where the others have a leader, in seconds: an election takes a few, a start some more.

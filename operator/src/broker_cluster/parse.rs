@@ -1,19 +1,20 @@
 //! From the raw spec to a `Cluster`: every default resolved, every quantity a number, nothing left that can be wrong.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use gantry_crds::broker_cluster::{Autoscaling, BrokerCluster, Endpoint, ReclaimPolicy};
+use gantry_crds::broker_cluster::{BrokerCluster, ReclaimPolicy};
 use gantry_crds::names::Component;
 use gantry_crds::policy::ReconcilePolicy;
 use gantry_crds::role::Role;
-use gantry_crds::status::GroupPhase;
 use gantry_crds::{ACCEPT_HAZARDS_ANNOTATION, APPROVE_PLAN_ANNOTATION, PAUSED_ANNOTATION, RETRY_UPGRADE_ANNOTATION};
-use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource;
 
 use crate::broker_cluster::approval;
+use crate::broker_cluster::cluster::{
+    Brokers, Cluster, Controllers, Extent, Mode, NameServers, Pods, Proxies, ProxyScale, Volume,
+};
 use crate::broker_cluster::keys;
 use crate::broker_cluster::memory::Memory;
 use crate::broker_cluster::version::Version;
@@ -22,189 +23,6 @@ use crate::quantity;
 
 /// Seconds that a pod of another version may need until it serves, where nothing else is declared.
 const UPGRADE_TIMEOUT: i64 = 600;
-
-/// A BrokerCluster, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Cluster {
-    /// Name; also the engine's cluster name.
-    pub name: String,
-    /// Namespace.
-    pub namespace: String,
-    /// `metadata.generation`.
-    pub generation: Option<i64>,
-    /// Owner of every child.
-    pub owner: OwnerReference,
-    /// DNS domain of the Kubernetes cluster.
-    pub domain: String,
-    /// Engine version.
-    pub version: String,
-    /// Engine image.
-    pub image: String,
-    /// Secrets to pull it with.
-    pub pull_secrets: Vec<LocalObjectReference>,
-    /// StatefulSets, the Deployment and components that run another engine than declared for now. Empty as parsed.
-    pub engines: BTreeMap<String, Engine>,
-    /// Seconds that a pod of another version may need until it serves.
-    pub upgrade_timeout: i64,
-    /// Annotation that lets a failed upgrade be tried again.
-    pub retry: Option<String>,
-    /// Names of hazards that are accepted.
-    pub accepted: BTreeSet<String>,
-    /// How far to go.
-    pub mode: Mode,
-    /// Stamp of what is declared, where it needs approval.
-    pub plan_hash: Option<String>,
-    /// Name servers.
-    pub name_servers: NameServers,
-    /// Controllers.
-    pub controllers: Controllers,
-    /// Brokers.
-    pub brokers: Brokers,
-    /// Proxies.
-    pub proxies: Proxies,
-    /// Client endpoints, at least one.
-    pub endpoints: Vec<Endpoint>,
-    /// Whether the engine exports Prometheus metrics.
-    pub metrics: bool,
-}
-
-/// A version of the engine, and the image that has it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Engine {
-    /// Version.
-    pub version: String,
-    /// Image.
-    pub image: String,
-}
-
-/// How far to go with a cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Write what is needed.
-    Apply,
-    /// Show what would be written.
-    Plan,
-    /// Report only.
-    Observe,
-    /// Paused by annotation: report only, and say so.
-    Paused,
-}
-
-/// Name servers, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct NameServers {
-    /// How many.
-    pub replicas: i32,
-    /// Their pods.
-    pub pods: Pods,
-}
-
-/// Controllers, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Controllers {
-    /// How many. Fixed once the StatefulSet exists.
-    pub replicas: i32,
-    /// Their volume.
-    pub volume: Volume,
-    /// Their pods.
-    pub pods: Pods,
-}
-
-/// Brokers, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Brokers {
-    /// How many groups.
-    pub groups: i32,
-    /// Replicas of each.
-    pub replicas: i32,
-    /// Where groups are otherwise than declared, on their way in or out. Empty as parsed.
-    pub extent: Extent,
-    /// Replicas that must hold a message before it is acknowledged.
-    pub min_in_sync: i32,
-    /// Groups that may have a replica restarted at the same time.
-    pub max_unavailable: usize,
-    /// Whether a master takes no new messages for a while before it is restarted.
-    pub drain: bool,
-    /// Their volume.
-    pub volume: Volume,
-    /// Seconds for which a replica's node may be gone before the replica is given up; `None`: for ever.
-    pub give_up_after: Option<i64>,
-    /// Their pods.
-    pub pods: Pods,
-}
-
-/// Broker groups that are not, or not yet, as declared.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Extent {
-    /// Replicas of groups that have another number than declared.
-    pub sizes: BTreeMap<String, i32>,
-    /// Phases of groups that are not open.
-    pub phases: BTreeMap<String, GroupPhase>,
-    /// Groups that are empty and refuse every message.
-    pub fenced: BTreeSet<String>,
-    /// Replicas that must hold a message, of groups that have too few in sync for the number that is declared.
-    pub min_in_sync: BTreeMap<String, i32>,
-}
-
-/// Proxies, parsed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Proxies {
-    /// Who decides how many.
-    pub scale: ProxyScale,
-    /// Their pods.
-    pub pods: Pods,
-}
-
-/// Who decides how many proxies there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ProxyScale {
-    /// The spec.
-    Fixed(i32),
-    /// A HorizontalPodAutoscaler.
-    Auto(Autoscaling),
-}
-
-/// A volume claim.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Volume {
-    /// Size.
-    pub size: Quantity,
-    /// StorageClass; `None` is the default class.
-    pub class: Option<String>,
-    /// Whether it is kept when the cluster is deleted.
-    pub retain: bool,
-}
-
-/// What all pods of a role have in common.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pods {
-    /// The role.
-    pub component: Component,
-    /// Requests, with memory filled in.
-    pub requests: BTreeMap<String, Quantity>,
-    /// Limits, with memory filled in.
-    pub limits: BTreeMap<String, Quantity>,
-    /// How the memory limit is divided.
-    pub memory: Memory,
-    /// The user's engine keys.
-    pub config: BTreeMap<String, String>,
-    /// The user's JVM options.
-    pub jvm_options: Vec<String>,
-    /// Labels that a node must have.
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that are tolerated.
-    pub tolerations: Vec<Toleration>,
-    /// Affinity.
-    pub affinity: Option<Affinity>,
-    /// Replaces the default spread.
-    pub spread: Option<Vec<TopologySpreadConstraint>>,
-    /// PriorityClass.
-    pub priority_class: Option<String>,
-    /// Extra labels.
-    pub labels: BTreeMap<String, String>,
-    /// Extra annotations.
-    pub annotations: BTreeMap<String, String>,
-}
 
 /// The spec asks for something that the schema could not refuse.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

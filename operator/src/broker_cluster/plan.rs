@@ -3,153 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::names::Component;
-use gantry_crds::status::{GroupPhase, PlannedChange, UpgradeStatus};
-use k8s_openapi::api::apps::v1::StatefulSet;
-use kube::{Resource, ResourceExt};
-use serde::Serialize;
+use kube::ResourceExt;
 
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::closing::closed;
+use crate::broker_cluster::cluster::{Cluster, Mode};
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
-use crate::broker_cluster::parse::{Cluster, Mode};
-use crate::broker_cluster::resources::{Resources, config, resources};
-use crate::broker_cluster::roles::Role;
-use crate::broker_cluster::safety::{Consent, Hold, may_restart};
+use crate::broker_cluster::resources::config;
+use crate::broker_cluster::safety::{Consent, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
+use crate::broker_cluster::steps::{Cause, Plan, Step, elect};
 use crate::broker_cluster::upgrade::course;
-use crate::broker_cluster::view::{ClaimFact, Observed, PodFact};
-pub use crate::broker_cluster::volumes::Growth;
-use crate::broker_cluster::volumes::{growths, keep_claims, surplus_claims};
+use crate::broker_cluster::view::{Observed, PodFact};
+use crate::broker_cluster::volumes::{growths, surplus_claims};
+use crate::broker_cluster::writes::wanted;
 use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, outsiders, roles, stranded};
-use crate::child::{ChildKind, ChildRef, Write, compare};
+use crate::child::{ChildKind, ChildRef, Write};
 use crate::engine::same_value;
-use crate::labels;
-
-/// What is to be done now.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Plan {
-    /// Every child as it should be.
-    pub resources: Resources,
-    /// Writes that bring the API server there.
-    pub writes: Vec<Write>,
-    /// Volumes that are to grow. They disturb nothing.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub growths: Vec<Growth>,
-    /// Volume claims of replicas that were declared away.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub claims: Vec<ClaimFact>,
-    /// Pods whose label says another role in their group than they have.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub roles: Vec<Role>,
-    /// Changes of the engine that disturb nobody who serves.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub calls: Vec<Call>,
-    /// The one step that disturbs something that serves.
-    pub step: Option<Step>,
-    /// What was not done, and why.
-    pub holds: Vec<Hold>,
-    /// Masters that take no new messages, because they are about to be restarted.
-    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    pub closing: BTreeSet<String>,
-    /// Pods that still have to be restarted to take up a change, this step's included.
-    pub outdated: Vec<String>,
-    /// Broker groups that do not take messages, on their way in or out.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub phases: BTreeMap<String, GroupPhase>,
-    /// The change of version that is under way or failed, as it is to be written down.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upgrade: Option<UpgradeStatus>,
-    /// Where somebody wants to see it: all that is to be done until everything is as declared, in order.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub outlook: Vec<PlannedChange>,
-}
-
-impl Plan {
-    /// Nothing is to be done now.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        let Self { writes, growths, claims, roles, calls, step, .. } = self;
-        writes.is_empty()
-            && growths.is_empty()
-            && claims.is_empty()
-            && roles.is_empty()
-            && calls.is_empty()
-            && step.is_none()
-    }
-}
-
-/// A step that disturbs something that serves. One at a time in a cluster.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "step", rename_all = "camelCase")]
-pub enum Step {
-    /// Make an in-sync replica master, so that the old master can be restarted.
-    Elect {
-        /// Broker group.
-        group: String,
-        /// Pod to become master.
-        to: String,
-        /// Its broker id.
-        id: i64,
-        /// Pod that is master now.
-        from: String,
-        /// Where its log ended at the last look, in bytes.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        end: Option<i64>,
-    },
-    /// Delete a pod; its StatefulSet makes it again from the new template.
-    Restart {
-        /// Pod.
-        pod: String,
-        /// That very pod.
-        uid: String,
-        /// Role.
-        component: Component,
-        /// Why.
-        #[serde(skip_serializing_if = "Cause::is_outdated")]
-        cause: Cause,
-    },
-    /// Delete the volume claim of a replica whose node is gone, and its pod without waiting for that node: it is made anew elsewhere.
-    GiveUp {
-        /// Pod.
-        pod: String,
-        /// That very pod.
-        uid: String,
-        /// Name and uid of the claim, where it is not yet deleted.
-        claim: Option<(String, String)>,
-    },
-}
-
-/// Why a pod is restarted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Cause {
-    /// Its template changed.
-    #[default]
-    Outdated,
-    /// It follows no master and does not notice.
-    Stranded,
-    /// It takes no part in its Raft group.
-    Outsider,
-}
-
-impl Cause {
-    // The signature is serde's.
-    #[allow(clippy::trivially_copy_pass_by_ref)]
-    fn is_outdated(&self) -> bool {
-        *self == Self::Outdated
-    }
-
-    /// In a sentence, after "restarted POD".
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Outdated => "to take up a change",
-            Self::Stranded => "because its master does not send to it",
-            Self::Outsider => "because it answers and follows no leader",
-        }
-    }
-}
 
 /// What is to be done for a cluster where `observed` was seen.
 ///
@@ -227,106 +98,6 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
         plan.outlook = outlook::outlook(declared, &end, observed, &plan, &writes, &outdated);
     }
     Ok(plan)
-}
-
-/// Every child as it should be, and the writes that bring the API server there. `removed`: the group whose objects go.
-fn wanted(
-    cluster: &Cluster,
-    observed: &Observed,
-    removed: Option<&str>,
-    holds: &mut Vec<Hold>,
-) -> Result<(Resources, Vec<Write>), serde_json::Error> {
-    let mut declared = resources(cluster);
-    if let Some(group) = removed {
-        let of_group = |labels: &BTreeMap<String, String>| labels.get(labels::GROUP).is_some_and(|g| g == group);
-        let own = declared.stateful_sets.iter().find(|s| s.name_any() == group).map(mounts).unwrap_or_default();
-        declared.config_maps.retain(|m| !own.contains(&m.name_any()));
-        declared.stateful_sets.retain(|s| !of_group(s.labels()));
-        declared.pod_disruption_budgets.retain(|b| !of_group(b.labels()));
-    }
-    for set in &mut declared.stateful_sets {
-        keep_claims(set, observed, holds);
-    }
-    let writes = writes(cluster, &declared, observed, removed, holds)?;
-    Ok((declared, writes))
-}
-
-/// Names of the ConfigMaps that a StatefulSet's pods mount.
-fn mounts(set: &StatefulSet) -> BTreeSet<String> {
-    let volumes = set.spec.iter().filter_map(|s| s.template.spec.as_ref()?.volumes.as_ref()).flatten();
-    volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect()
-}
-
-/// Writes for all kinds. Destructured without `..`: a forgotten kind does not compile.
-fn writes(
-    cluster: &Cluster,
-    declared: &Resources,
-    observed: &Observed,
-    removed: Option<&str>,
-    holds: &mut Vec<Hold>,
-) -> Result<Vec<Write>, serde_json::Error> {
-    let Resources {
-        service_accounts,
-        config_maps,
-        services,
-        pod_disruption_budgets,
-        stateful_sets,
-        deployments,
-        horizontal_pod_autoscalers,
-    } = declared;
-    let live = &observed.live;
-    let mounted: BTreeSet<&String> = observed.pods.iter().flat_map(|p| &p.config_maps).collect();
-    let mut w = Vec::new();
-    let mut add = |found: Vec<Write>| w.extend(found);
-    add(of_kind(cluster, ChildKind::ServiceAccount, service_accounts, &live.service_accounts, holds, |_| true)?);
-    // A pod of an older revision that starts again needs the files that it started with.
-    add(of_kind(cluster, ChildKind::ConfigMap, config_maps, &live.config_maps, holds, |m| {
-        !mounted.contains(&m.name_any())
-    })?);
-    add(of_kind(cluster, ChildKind::Service, services, &live.services, holds, |_| true)?);
-    add(of_kind(
-        cluster,
-        ChildKind::PodDisruptionBudget,
-        pod_disruption_budgets,
-        &live.pod_disruption_budgets,
-        holds,
-        |_| true,
-    )?);
-    // A StatefulSet that is not declared would be a broker group with messages: all that there are stay declared until they are empty.
-    add(of_kind(cluster, ChildKind::StatefulSet, stateful_sets, &live.stateful_sets, holds, |s| {
-        removed == Some(&s.name_any())
-    })?);
-    add(of_kind(cluster, ChildKind::Deployment, deployments, &live.deployments, holds, |_| true)?);
-    add(of_kind(
-        cluster,
-        ChildKind::HorizontalPodAutoscaler,
-        horizontal_pod_autoscalers,
-        &live.horizontal_pod_autoscalers,
-        holds,
-        |_| true,
-    )?);
-    Ok(w)
-}
-
-fn of_kind<K: Resource + Serialize>(
-    cluster: &Cluster,
-    kind: ChildKind,
-    declared: &[K],
-    live: &[K],
-    holds: &mut Vec<Hold>,
-    prune: impl Fn(&K) -> bool,
-) -> Result<Vec<Write>, serde_json::Error> {
-    let ours = |l: &K| l.owner_references().iter().any(|o| o.uid == cluster.owner.uid);
-    let mut writes = compare(kind, declared, live, |l| ours(l) && prune(l))?;
-    writes.retain(|w| {
-        let taken =
-            !matches!(w, Write::Create { .. }) && live.iter().any(|l| l.name_any() == w.child().name && !ours(l));
-        if taken {
-            holds.push(Hold::NameTaken { child: w.child().to_string() });
-        }
-        !taken
-    });
-    Ok(writes)
 }
 
 /// Keys that running brokers have otherwise than they should, of those that they take while they run. A key that a broker does not have at all is none of
@@ -411,13 +182,6 @@ fn next_step(
         }
     }
     None
-}
-
-/// The election of another master than `from`.
-#[must_use]
-pub fn elect(observed: &Observed, group: &str, to: String, id: i64, from: &str) -> Step {
-    let end = observed.engine.sync(group).ok().and_then(|s| s.ends.get(from).copied());
-    Step::Elect { group: group.to_owned(), to, id, from: from.to_owned(), end }
 }
 
 fn sets_change(writes: &[Write]) -> bool {

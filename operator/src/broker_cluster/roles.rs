@@ -2,13 +2,9 @@
 
 use serde::Serialize;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::view::{Observed, PodFact};
-
-/// Value of the label of a master.
-pub const MASTER: &str = "master";
-/// Value of the label of any other replica.
-pub const SLAVE: &str = "slave";
+use crate::labels::{MASTER, SLAVE};
 
 /// A label that a pod is to get.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

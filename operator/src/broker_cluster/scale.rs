@@ -7,11 +7,11 @@
 use gantry_crds::status::GroupPhase;
 
 use crate::broker_cluster::call::Call;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent::{existing, set};
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Step, elect};
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::steps::{Step, elect};
 use crate::broker_cluster::view::{Left, Observed, Queues};
 
 /// Seconds for which nothing may be left before a group goes: clients ask for routes every 30 s, and what a consumer holds comes back within seconds of

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry_crds::names::Component;
 
-use crate::broker_cluster::parse::{Cluster, Engine, ProxyScale};
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::cluster::{Cluster, Engine, ProxyScale};
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::view::{Observed, PodFact};
 
 /// Seconds for which the canary group must have served before other groups follow: a broker that falls out of the sync set or dies of its heap does so

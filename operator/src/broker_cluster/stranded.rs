@@ -12,8 +12,8 @@ use std::collections::BTreeSet;
 use gantry_crds::names::Component;
 
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::Cluster;
-use crate::broker_cluster::plan::{Cause, Step};
+use crate::broker_cluster::cluster::Cluster;
+use crate::broker_cluster::steps::{Cause, Step};
 use crate::broker_cluster::view::{Observed, PodFact};
 
 /// Replicas of which a master does not know, and which live.

@@ -16,7 +16,8 @@ use tokio::time::Instant;
 
 use crate::apply;
 use crate::broker_cluster::call::Call;
-use crate::broker_cluster::parse::{Cluster, Mode, parse};
+use crate::broker_cluster::cluster::{Cluster, Mode};
+use crate::broker_cluster::parse::parse;
 use crate::context::Context;
 use crate::engine::{ClusterAddresses, ClusterId, EngineWrite, Fact, GroupFacts};
 

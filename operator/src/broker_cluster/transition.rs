@@ -8,11 +8,11 @@ use futures::StreamExt;
 use futures::future::{join, join_all};
 use futures::stream;
 use gantry_crds::Reason;
+use gantry_crds::names::pod_of;
 use gantry_crds::status::GroupPhase;
 use gantry_remoting::stats::TopicStats;
 
-use crate::broker_cluster::observe::{pod_of, unknown};
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::view::{EngineView, Known, Lacks, Left, Queues, Unknown};
 use crate::engine::system::{is_system_group, is_system_topic};
 use crate::engine::{BrokerMetadata, ClusterId, ConsumerOffsets, Engine, EngineFacts};
@@ -56,7 +56,7 @@ async fn lacks(
     group: &str,
 ) -> Known<Lacks> {
     let own = master(facts, group)?;
-    let metadata = engine.metadata(id, own).await.map_err(|e| unknown(&e))?;
+    let metadata = engine.metadata(id, own).await.map_err(|e| Unknown::from(&e))?;
     let mut elsewhere = Vec::new();
     for other in cluster.groups().iter().filter(|g| *g != group && cluster.phase_of(g) != GroupPhase::Removing) {
         match cluster.phase_of(other) {
@@ -65,7 +65,7 @@ async fn lacks(
             _ => {
                 let other = master(facts, other)?;
                 let (metadata, offsets) = join(engine.metadata(id, other), engine.offsets(id, other)).await;
-                elsewhere.push((metadata.map_err(|e| unknown(&e))?, offsets.map_err(|e| unknown(&e))?));
+                elsewhere.push((metadata.map_err(|e| Unknown::from(&e))?, offsets.map_err(|e| Unknown::from(&e))?));
             }
         }
     }
@@ -74,7 +74,7 @@ async fn lacks(
     let asked = join_all(replicas.iter().map(|a| async move { (a, engine.offsets(id, a).await) })).await;
     let mut found = Lacks { groups: absent, ..Lacks::default() };
     for (address, offsets) in asked {
-        let missing = missing(&wanted, &offsets.map_err(|e| unknown(&e))?);
+        let missing = missing(&wanted, &offsets.map_err(|e| Unknown::from(&e))?);
         if address == own {
             found.offsets = missing;
         } else if !missing.is_empty() {
@@ -144,7 +144,7 @@ async fn left(cluster: &Cluster, engine: &dyn Engine, id: &ClusterId, facts: &En
         return Err(hidden(&format!("delayed messages are {late} s late")));
     }
     let (metadata, offsets) = join(engine.metadata(id, own), engine.offsets(id, own)).await;
-    let (metadata, offsets) = (metadata.map_err(|e| unknown(&e))?, offsets.map_err(|e| unknown(&e))?);
+    let (metadata, offsets) = (metadata.map_err(|e| Unknown::from(&e))?, offsets.map_err(|e| Unknown::from(&e))?);
     let stats = stats(engine, id, own, concerned(cluster, &metadata)).await?;
     let mut left = unread(&metadata, &offsets, &stats);
     left.delayed = delayed;
@@ -170,7 +170,7 @@ async fn stats(
 ) -> Known<BTreeMap<String, TopicStats>> {
     let ask = |topic: String| async move {
         let stats = engine.topic_stats(id, broker, &topic).await;
-        stats.map(|s| (topic, s.unwrap_or_default())).map_err(|e| unknown(&e))
+        stats.map(|s| (topic, s.unwrap_or_default())).map_err(|e| Unknown::from(&e))
     };
     let answers: Vec<Known<(String, TopicStats)>> =
         stream::iter(topics).map(ask).buffer_unordered(AT_ONCE).collect().await;

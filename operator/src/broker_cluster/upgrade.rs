@@ -13,8 +13,8 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
-use crate::broker_cluster::parse::{Cluster, Engine, Mode};
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::cluster::{Cluster, Engine, Mode};
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::stages::{self, Stages};
 use crate::broker_cluster::version::Version;
 use crate::broker_cluster::view::{Observed, PodFact};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::broker_cluster::pods::PodFact;
 use crate::broker_cluster::resources::Resources;
+use crate::engine::EngineError;
 
 /// Everything that was seen of a cluster.
 #[derive(Clone, Debug, Default)]
@@ -59,6 +60,13 @@ impl Observed {
         let closed = |g: &GroupStatus| Some((g.name.clone(), g.closed_since.as_ref()?.0.as_second()));
         self.closed_since = status.groups.iter().filter_map(closed).collect();
         self
+    }
+
+    /// Does a pod run on a node that is about to be drained?
+    #[must_use]
+    pub fn on_cordoned(&self, pod: &str) -> bool {
+        let node = self.pods.iter().find(|p| p.name == pod).and_then(|p| p.node.as_ref());
+        node.is_some_and(|n| self.nodes.cordoned.contains(n))
     }
 }
 
@@ -113,6 +121,12 @@ impl Unknown {
     #[must_use]
     pub fn not_asked() -> Self {
         Self { reason: "EngineUnreachable".into(), message: "the engine was not asked, no pod of it runs".into() }
+    }
+}
+
+impl From<&EngineError> for Unknown {
+    fn from(error: &EngineError) -> Self {
+        Self { reason: error.reason().into(), message: error.to_string() }
     }
 }
 

@@ -5,8 +5,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 use serde::Serialize;
 
-use crate::broker_cluster::parse::{Cluster, Volume};
-use crate::broker_cluster::safety::Hold;
+use crate::broker_cluster::cluster::{Cluster, Volume};
+use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::view::{ClaimFact, Observed};
 use crate::quantity;
 

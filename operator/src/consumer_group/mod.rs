@@ -18,9 +18,7 @@ use gantry_remoting::topic::TopicConfig;
 use crate::consumer_group::consumption::figures::is_quiet;
 use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Kind, Report};
-use crate::metadata::pass::declared;
-use crate::metadata::tenancy::Demand;
+use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report};
 use crate::quantity;
 use crate::topic::{attribute_differences, show_bits};
 
@@ -40,7 +38,7 @@ impl Kind for ConsumerGroups {
 
     fn parse(object: &ConsumerGroup) -> Declared {
         let s = &object.spec;
-        declared(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
+        Declared::new(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
     }
 
     fn demand(_: &ConsumerGroup) -> Demand {

@@ -17,6 +17,7 @@ pub mod fake;
 mod metrics;
 mod observe;
 mod pool;
+mod questions;
 pub mod system;
 #[cfg(test)]
 mod tests;

@@ -9,11 +9,11 @@ use gantry_remoting::access::{Acl, AclEntry};
 use kube::runtime::events::EventType;
 
 use crate::apply::tell;
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::context::Context;
 use crate::engine::{AccessChange, BrokerAccess, ClusterId, EngineWrite, WriteOutcome};
-use crate::metadata::pass::Work;
-use crate::metadata::plan::{Master, Observed};
+use crate::metadata::view::{Master, Observed};
+use crate::metadata::work::Work;
 
 /// Seconds between two looks at a master that stays.
 const EVERY: i64 = 20;

@@ -17,19 +17,18 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::apply::publish;
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::context::Context;
 use crate::engine::{ClusterId, Engine, EngineError, EngineWrite};
 use crate::error::Error;
-use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::observe::Parsed;
+use crate::metadata::kind::Parsed;
+use crate::metadata::kind::{Declared, FINALIZER, Key, Kind};
 use crate::metadata::order::MOST;
-use crate::metadata::pass::Work;
-use crate::metadata::plan::{Master, Observed, Plan, State, Verdict};
+use crate::metadata::plan::{Plan, State, Verdict};
 use crate::metadata::status::status;
+use crate::metadata::view::{Master, Observed};
+use crate::metadata::work::Work;
 
-/// Finalizer of objects whose deletion changes the engine. Objects with deletionPolicy Retain have none: nothing can keep them.
-pub const FINALIZER: &str = "rocketmq.gantry.dev/engine";
 /// Field manager of `status.deletions` of a BrokerCluster.
 const DELETIONS_MANAGER: &str = "gantry-deletions";
 /// Field manager of `status.metadataOn` of a BrokerCluster.

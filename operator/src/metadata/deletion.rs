@@ -15,7 +15,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::plan::Observed;
+use crate::metadata::view::Observed;
 
 /// Deletions within this many seconds of each other are one mass deletion.
 pub const WINDOW: i64 = 300;

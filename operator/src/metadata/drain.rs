@@ -8,13 +8,10 @@ use gantry_remoting::stats::{ConsumeStats, TopicStats};
 
 use crate::engine::{ClusterId, Engine, EngineError};
 use crate::metadata::kind::Declared;
-use crate::metadata::plan::Observed;
+use crate::metadata::view::{Observed, Place};
 
 /// How long producers may go on to send to a queue after it is gone from the routes, in seconds: they ask for routes every 30 s, and so do proxies.
 pub const STRAGGLERS: i64 = 60;
-
-/// A broker group and a topic there.
-pub type Place = (String, String);
 
 /// Since when queues that are to go take no messages, in seconds of the epoch. Kept between passes; an operator that starts anew counts anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -8,8 +8,9 @@ use gantry_remoting::group::GroupConfig;
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::system::is_system_group;
 use crate::metadata::kind::Kind;
-use crate::metadata::observe::Parsed;
-use crate::metadata::plan::{Master, Observed, Plan};
+use crate::metadata::kind::Parsed;
+use crate::metadata::plan::Plan;
+use crate::metadata::view::{Master, Observed};
 
 /// Adds to `plan` what masters of the new groups lack of undeclared consumer groups.
 pub fn inherit(

@@ -3,18 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use gantry_crds::PAUSED_ANNOTATION;
 use gantry_crds::condition::{Condition, ConditionType};
 use gantry_crds::consumer_group::Consumption;
-use gantry_crds::policy::ReconcilePolicy;
-use gantry_crds::topic::DeletionPolicy;
+use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
+use gantry_crds::topic::{DeletionPolicy, TopicType};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::tenancy::Demand;
+
+/// Finalizer of objects whose deletion changes the engine. Objects with deletionPolicy Retain have none: nothing can keep them.
+pub const FINALIZER: &str = "rocketmq.gantry.dev/engine";
 
 /// Namespace and name of an object of Kubernetes.
 pub type Key = (String, String);
@@ -126,7 +129,49 @@ pub struct Declared {
     pub generation: Option<i64>,
 }
 
+/// Objects of one kind, parsed.
+pub type Parsed<'a, K> = Vec<(Declared, &'a <K as Kind>::Object)>;
+
+/// What an object wants of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// A topic of this type with so many queues on each broker group.
+    Topic {
+        /// Its type.
+        type_: TopicType,
+        /// Its queues.
+        queues: i32,
+    },
+    /// A consumer group.
+    ConsumerGroup,
+}
+
 impl Declared {
+    /// What is common to parsing both kinds.
+    #[must_use]
+    pub fn new(
+        object: &impl ResourceExt,
+        cluster: &ClusterRef,
+        name: Option<&String>,
+        deletion: DeletionPolicy,
+        policy: ReconcilePolicy,
+    ) -> Self {
+        let namespace = object.namespace().unwrap_or_default();
+        let paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true");
+        Self {
+            created: object.creation_timestamp(),
+            cluster: cluster.resolve(&namespace),
+            engine_name: name.cloned().unwrap_or_else(|| object.name_any()),
+            broker_groups: Vec::new(),
+            deletion,
+            deleted: object.meta().deletion_timestamp.clone(),
+            has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
+            policy: (!paused).then_some(policy),
+            generation: object.meta().generation,
+            key: (namespace, object.name_any()),
+        }
+    }
+
     /// Whether the object is being deleted.
     #[must_use]
     pub fn deleting(&self) -> bool {

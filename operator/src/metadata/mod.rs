@@ -2,6 +2,7 @@
 //! differences are written, in batches. So the unit of work is the cluster, not the object.
 
 pub mod access;
+mod admission;
 pub mod apply;
 pub mod deletion;
 pub mod drain;
@@ -17,6 +18,8 @@ pub mod replicas;
 pub mod resets;
 pub mod status;
 pub mod tenancy;
+pub mod view;
+pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -36,7 +39,8 @@ use crate::consumer_group::ConsumerGroups;
 use crate::context::Context;
 use crate::error::Error;
 use crate::metadata::kind::{Key, Kind};
-use crate::metadata::pass::{Memory, Objects, Work, pass};
+use crate::metadata::pass::pass;
+use crate::metadata::work::{Memory, Objects, Work};
 use crate::topic::Topics;
 
 /// Changes that come within this time of each other are one pass.

@@ -5,21 +5,17 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use gantry_crds::condition::Reason;
-use gantry_crds::names;
 use gantry_crds::topic::DeletionPolicy;
 
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::addresses;
-use crate::broker_cluster::parse::Cluster;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
-use crate::metadata::kind::{Abilities, Declared, Kind};
-use crate::metadata::plan::{Master, Observed, Replica};
+use crate::metadata::kind::{Abilities, Declared, Parsed};
+use crate::metadata::view::{Master, Observed, Replica};
 use crate::topic::Topics;
-
-/// Objects of one kind, parsed.
-pub type Parsed<'a, K> = Vec<(Declared, &'a <K as Kind>::Object)>;
 
 /// Asks every replica of every broker group, all at once.
 pub async fn observe(
@@ -140,7 +136,7 @@ async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, 
     let mut clients = BTreeSet::new();
     let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
     let brokers = holders.map(|m| m.address.clone());
-    for address in brokers.chain(proxy(cluster)) {
+    for address in brokers.chain(cluster.any_proxy()) {
         match engine.consumers(&id, &address, group).await {
             Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
             // The engine's word for a group without consumers.
@@ -149,13 +145,4 @@ async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, 
         }
     }
     (!clients.is_empty()).then(|| format!("{} consumers are connected", clients.len()))
-}
-
-/// Brokers don't hear of clients that speak gRPC: their proxies know them, and tell each other, so that any one will do.
-#[must_use]
-pub fn proxy(cluster: &Cluster) -> Option<String> {
-    let endpoint = cluster.endpoints.first()?;
-    let service = names::endpoint_service(&cluster.name, &endpoint.name);
-    let host = names::service_host(&service, &cluster.namespace, &cluster.domain);
-    Some(format!("{host}:{}", names::PROXY_REMOTING_PORT))
 }

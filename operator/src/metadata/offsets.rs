@@ -10,11 +10,11 @@ use gantry_remoting::stats::QueueOffsets;
 use kube::runtime::events::EventType;
 
 use crate::apply::tell;
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::context::Context;
 use crate::engine::{BrokerMetadata, ClusterId, ConsumerOffsets, EngineWrite};
-use crate::metadata::pass::Work;
-use crate::metadata::plan::{Master, Observed};
+use crate::metadata::view::{Master, Observed};
+use crate::metadata::work::Work;
 
 /// Seconds between two looks at a master that stays.
 const EVERY: i64 = 20;

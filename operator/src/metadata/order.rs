@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use gantry_crds::condition::{Condition, ConditionType, Reason};
 
+use crate::metadata::kind::Parsed;
 use crate::metadata::kind::{Declared, Kind};
-use crate::metadata::observe::Parsed;
 
 /// Objects of one kind on which one pass works, the rest is for the next: the engine takes so many in 0.4 s and the API server their statuses in about 2 s,
 /// so an edit waits for seconds at most.

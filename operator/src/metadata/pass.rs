@@ -1,45 +1,36 @@
 //! One pass over all topics and consumer groups of one cluster: observe, plan, apply, status.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures::FutureExt;
+use gantry_crds::CONFIRM_DELETIONS_ANNOTATION;
 use gantry_crds::condition::Reason;
-use gantry_crds::names::broker_group;
-use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
-use gantry_crds::status::{Deletions, GroupPhase, GroupStatus, KindDeletions};
-use gantry_crds::topic::DeletionPolicy;
-use gantry_crds::{BrokerCluster, CONFIRM_DELETIONS_ANNOTATION, PAUSED_ANNOTATION};
-use kube::ResourceExt;
+use gantry_crds::status::{Deletions, KindDeletions};
 use kube::runtime::events::EventType;
 
-use crate::apply::{publish, tell};
-use crate::broker_cluster::parse::{Cluster, Mode, parse};
-use crate::broker_cluster::version;
-use crate::consumer_group::consumption::{Looks, look as look_at_consumption};
+use crate::apply::tell;
+use crate::broker_cluster::cluster::{Cluster, Mode};
+use crate::broker_cluster::parse::parse;
+use crate::consumer_group::consumption::look as look_at_consumption;
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
 use crate::engine::ClusterId;
 use crate::error::Error;
-use crate::metadata::access::{self, Access};
-use crate::metadata::apply::{
-    FINALIZER, Failed, finalizers, publish_deletions, publish_metadata_on, report, set_finalizer, some, terminating,
-    write,
-};
-use crate::metadata::deletion::{Breaker, confirmed_until, is_news, pending};
-use crate::metadata::drain::{self, Drains};
+use crate::metadata::access;
+use crate::metadata::admission::{admit, orphans};
+use crate::metadata::apply::{Failed, finalizers, publish_deletions, publish_metadata_on, report, terminating, write};
+use crate::metadata::deletion::{Breaker, is_news, pending};
+use crate::metadata::drain;
 use crate::metadata::inherit::inherit;
-use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::observe::{Parsed, again as observe_again, observe};
-use crate::metadata::offsets::{self, Offsets};
-use crate::metadata::order::order;
-use crate::metadata::plan::{Master, Observed, Plan, State, plan};
+use crate::metadata::kind::Parsed;
+use crate::metadata::kind::{Declared, Kind};
+use crate::metadata::observe::{again as observe_again, observe};
+use crate::metadata::offsets;
+use crate::metadata::plan::{Plan, State, plan};
 use crate::metadata::repairs::announce;
-use crate::metadata::replicas::Lags;
 use crate::metadata::resets::resets;
-use crate::metadata::status::without_cluster;
-use crate::metadata::tenancy::{Demand, refusals};
+use crate::metadata::view::{Master, Observed};
+use crate::metadata::work::Work;
 use crate::topic::Topics;
 
 /// Time until the next pass where objects wait for it. What was just written has been seen by then.
@@ -48,132 +39,6 @@ const NEXT_TURN: Duration = Duration::from_millis(100);
 const RECHECK: Duration = Duration::from_secs(2);
 /// Longest time between two looks at a cluster: what was edited or lost is put right within 30 s, writing included.
 const LONGEST: Duration = Duration::from_secs(25);
-
-/// All objects of one kind that name one cluster.
-pub type Objects<K> = Vec<Arc<<K as Kind>::Object>>;
-
-/// What a pass works on.
-pub struct Work {
-    /// The cluster, as namespace and name.
-    pub key: Key,
-    /// Its object, where there is one.
-    pub cluster: Option<Arc<BrokerCluster>>,
-    /// Its topics.
-    pub topics: Objects<Topics>,
-    /// Its consumer groups.
-    pub groups: Objects<ConsumerGroups>,
-    /// What earlier passes over this cluster saw.
-    pub memory: Arc<Mutex<Memory>>,
-}
-
-impl Work {
-    /// What earlier passes saw, to be read and written at once.
-    pub fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Deletions that were written down.
-    fn deletions(&self) -> Deletions {
-        let memory = self.memory().deletions.clone();
-        let status = || self.cluster.as_ref()?.status.as_ref()?.deletions.clone();
-        memory.or_else(status).unwrap_or_default()
-    }
-
-    /// Broker groups that were last known to hold all that is declared for them.
-    fn complete(&self) -> Vec<String> {
-        self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| s.metadata_on.clone()).collect()
-    }
-
-    /// The cluster with groups that are to go and still take part: consumers read there, so they need their groups, and what is deleted is deleted there.
-    fn with_surplus(&self, mut cluster: Cluster) -> Cluster {
-        let takes_part =
-            |name: String| self.groups_of_status().any(|g| g.name == name && g.phase != GroupPhase::Removing);
-        while takes_part(broker_group(&cluster.name, cluster.brokers.groups)) {
-            cluster.brokers.groups += 1;
-        }
-        cluster
-    }
-
-    /// With the version that every broker has already: topics must not ask for more while another one is on its way.
-    fn as_it_runs(&self, mut cluster: Cluster) -> Cluster {
-        let status = || self.cluster.as_ref()?.status.as_ref()?.version.clone();
-        if let Some(version) = status().as_deref().and_then(version::oldest) {
-            version.clone_into(&mut cluster.version);
-        }
-        cluster
-    }
-
-    /// Groups that must not get topics before they are closed: new ones.
-    fn unopened(&self, cluster: &Cluster) -> BTreeSet<String> {
-        let known = |name: &String| self.groups_of_status().any(|g| g.name == *name && g.phase != GroupPhase::Opening);
-        // Before the first status there is no group that anybody could miss anything in.
-        let first = self.groups_of_status().next().is_none();
-        cluster.groups().into_iter().filter(|g| !first && !known(g)).collect()
-    }
-
-    fn groups_of_status(&self) -> impl Iterator<Item = &GroupStatus> {
-        self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| &s.groups)
-    }
-
-    /// Tells how many objects wait for another pass: topics and consumer groups.
-    fn waiting(&self, ctx: &Context, now: [usize; 2]) {
-        let mut memory = self.memory();
-        let now = now.map(|n| i64::try_from(n).unwrap_or(i64::MAX));
-        for ((kind, old), new) in [Topics::NAME, ConsumerGroups::NAME].into_iter().zip(memory.waiting).zip(now) {
-            ctx.metrics.waiting.with_label_values(&[kind]).add(new - old);
-        }
-        memory.waiting = now;
-    }
-
-    /// Deletions until then are meant, in seconds of the epoch.
-    fn confirmed(&self) -> Option<i64> {
-        confirmed_until(self.cluster.as_ref()?.annotations().get(CONFIRM_DELETIONS_ANNOTATION))
-    }
-}
-
-/// What is kept between passes over one cluster. An operator that starts anew begins with an empty one.
-#[derive(Debug, Default)]
-pub struct Memory {
-    /// Offsets of consumer groups, as masters had them.
-    pub offsets: Offsets,
-    /// Users and ACLs, as masters had them.
-    pub access: Access,
-    /// Replicas that differ from their masters.
-    pub lags: Lags,
-    /// Queues that are to go.
-    pub drains: Drains,
-    /// How far consumer groups are.
-    pub looks: Looks,
-    /// Objects that wait for another pass: topics and consumer groups.
-    pub waiting: [i64; 2],
-    /// What was written down last about deletions: the status that was watched may be older.
-    pub deletions: Option<Deletions>,
-}
-
-/// What is common to parsing both kinds.
-#[must_use]
-pub fn declared(
-    object: &impl ResourceExt,
-    cluster: &ClusterRef,
-    name: Option<&String>,
-    deletion: DeletionPolicy,
-    policy: ReconcilePolicy,
-) -> Declared {
-    let namespace = object.namespace().unwrap_or_default();
-    let paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true");
-    Declared {
-        created: object.creation_timestamp(),
-        cluster: cluster.resolve(&namespace),
-        engine_name: name.cloned().unwrap_or_else(|| object.name_any()),
-        broker_groups: Vec::new(),
-        deletion,
-        deleted: object.meta().deletion_timestamp.clone(),
-        has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
-        policy: (!paused).then_some(policy),
-        generation: object.meta().generation,
-        key: (namespace, object.name_any()),
-    }
-}
 
 /// One pass. Returns the time until the next.
 ///
@@ -422,56 +287,6 @@ fn again(ctx: &Context, work: &Work, settled: bool) -> Duration {
     lag.map_or(longest, |s| longest.min(Duration::from_secs(s)))
 }
 
-/// Objects that the cluster takes, in the order in which they are worked off; the others are told why not, and are let go without a word to the engine.
-/// And how many of those were not reached.
-async fn admit<'a, K: Kind>(
-    ctx: &Context,
-    work: &Work,
-    mode: Mode,
-    objects: &'a Objects<K>,
-) -> Result<(Parsed<'a, K>, usize), Error> {
-    let mut all: Parsed<'a, K> = objects.iter().map(|o| (within(mode, K::parse(o)), &**o)).collect();
-    order::<K>(&mut all);
-    let tenants = work.cluster.as_ref().map(|c| c.spec.tenants.as_slice()).unwrap_or_default();
-    let demands: Vec<(&Declared, Demand)> = all.iter().map(|(d, o)| (d, K::demand(o))).collect();
-    let refused = refusals(&work.key, tenants, &demands);
-    drop(demands);
-    let writes = all.iter().filter_map(|(declared, object)| {
-        let (reason, message) = refused.get(&declared.key)?;
-        Some(let_go::<K>(ctx, declared, object, declared.deleting(), *reason, message).boxed())
-    });
-    let left = refused.len() - some(writes).await?;
-    all.retain(|(d, _)| !refused.contains_key(&d.key));
-    Ok((all, left))
-}
-
-/// Lets an object go that the engine has nothing to do with, or tells it why.
-async fn let_go<K: Kind>(
-    ctx: &Context,
-    declared: &Declared,
-    object: &K::Object,
-    goes: bool,
-    reason: Reason,
-    message: &str,
-) -> Result<bool, Error> {
-    if goes {
-        return set_finalizer::<K>(ctx, declared, object, false).await;
-    }
-    let new = without_cluster::<K>(declared, reason, message, K::old_status(object), &ctx.now());
-    publish(ctx, object, K::old_status(object), &new).await
-}
-
-/// No object goes further than its cluster.
-fn within(mode: Mode, declared: Declared) -> Declared {
-    let policy = match mode {
-        Mode::Apply => declared.policy,
-        Mode::Plan => declared.policy.map(|p| if p == ReconcilePolicy::Apply { ReconcilePolicy::Plan } else { p }),
-        Mode::Observe => declared.policy.map(|_| ReconcilePolicy::Observe),
-        Mode::Paused => None,
-    };
-    Declared { policy, ..declared }
-}
-
 /// Without a cluster there is nothing to delete: objects that go may go.
 async fn orphaned(ctx: &Context, work: &Work, reason: Reason, message: &str) -> Result<Duration, Error> {
     let left = [
@@ -480,18 +295,6 @@ async fn orphaned(ctx: &Context, work: &Work, reason: Reason, message: &str) -> 
     ];
     work.waiting(ctx, left);
     Ok(if left == [0, 0] { ctx.settings.resync() } else { NEXT_TURN })
-}
-
-async fn orphans<K: Kind>(ctx: &Context, objects: &Objects<K>, reason: Reason, message: &str) -> Result<usize, Error> {
-    let mut all: Parsed<'_, K> = objects.iter().map(|o| (K::parse(o), &**o)).collect();
-    order::<K>(&mut all);
-    // A cluster that can't be understood is no reason to keep what the engine keeps anyway.
-    let may_go = |d: &Declared| reason == Reason::ClusterNotFound || d.deletion == DeletionPolicy::Retain;
-    let writes = all.iter().map(|(declared, object)| {
-        let goes = declared.deleting() && may_go(declared);
-        let_go::<K>(ctx, declared, object, goes, reason, message).boxed()
-    });
-    Ok(all.len() - some(writes).await?)
 }
 
 /// Groups that belong on masters although nobody declared them.

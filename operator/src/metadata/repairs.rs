@@ -9,7 +9,7 @@ use crate::apply::tell;
 use crate::context::Context;
 use crate::engine::EngineError;
 use crate::metadata::kind::{Key, Kind};
-use crate::metadata::pass::Work;
+use crate::metadata::work::Work;
 
 /// Events on single objects in one pass: a broker that lost ten thousand topics is told once, on its BrokerCluster.
 const EVENTS: usize = 20;

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use crate::metadata::kind::{Declared, Kind};
-use crate::metadata::plan::{Master, Observed};
+use crate::metadata::view::{Master, Observed};
 
 /// How long a replica may differ, in seconds: its 10 s, and 5 s to read ten thousand topics on a busy machine.
 pub const SYNC_PERIOD: i64 = 15;

@@ -9,15 +9,16 @@ use gantry_crds::policy::ReconcilePolicy;
 use kube::runtime::events::EventType;
 
 use crate::apply::{publish, tell};
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::consumer_group::ConsumerGroups;
 use crate::consumer_group::reset::{Step, next};
 use crate::context::Context;
 use crate::engine::{ClusterId, EngineError, EngineWrite};
 use crate::error::Error;
 use crate::metadata::kind::Declared;
-use crate::metadata::observe::Parsed;
-use crate::metadata::plan::{Observed, Plan, State};
+use crate::metadata::kind::Parsed;
+use crate::metadata::plan::{Plan, State};
+use crate::metadata::view::Observed;
 
 /// Groups that are reset in one pass: each costs a few calls per broker.
 const MOST: usize = 20;

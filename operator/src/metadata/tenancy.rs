@@ -4,23 +4,8 @@ use std::collections::BTreeMap;
 
 use gantry_crds::condition::Reason;
 use gantry_crds::tenant::Tenant;
-use gantry_crds::topic::TopicType;
 
-use crate::metadata::kind::{Declared, Key};
-
-/// What an object wants of the cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Demand {
-    /// A topic of this type with so many queues on each broker group.
-    Topic {
-        /// Its type.
-        type_: TopicType,
-        /// Its queues.
-        queues: i32,
-    },
-    /// A consumer group.
-    ConsumerGroup,
-}
+use crate::metadata::kind::{Declared, Demand, Key};
 
 /// Why an object is refused, with the rule named.
 pub type Refusal = (Reason, String);
@@ -102,6 +87,7 @@ fn allows(tenant: &Tenant, name: &str, demand: Demand, taken: i32) -> Result<(),
 
 #[cfg(test)]
 mod tests {
+    use gantry_crds::topic::TopicType;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use k8s_openapi::jiff::Timestamp;
 

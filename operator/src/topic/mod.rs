@@ -8,9 +8,7 @@ use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
 
 use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Kind, Report};
-use crate::metadata::pass::declared;
-use crate::metadata::tenancy::Demand;
+use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report};
 
 /// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
 const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
@@ -30,7 +28,7 @@ impl Kind for Topics {
         let s = &object.spec;
         Declared {
             broker_groups: s.broker_groups.clone(),
-            ..declared(object, &s.cluster_ref, s.topic_name.as_ref(), s.deletion_policy, s.reconcile_policy)
+            ..Declared::new(object, &s.cluster_ref, s.topic_name.as_ref(), s.deletion_policy, s.reconcile_policy)
         }
     }
 

@@ -3,13 +3,15 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use gantry::broker_cluster::cluster::Cluster;
 use gantry::broker_cluster::observe::addresses;
-use gantry::broker_cluster::parse::{Cluster, parse};
+use gantry::broker_cluster::parse::parse;
 use gantry::config::Settings;
 use gantry::context::Context;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::leader::Leadership;
-use gantry::metadata::pass::{Memory, Work, pass};
+use gantry::metadata::pass::pass;
+use gantry::metadata::work::{Memory, Work};
 use gantry::metrics::Metrics;
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
 use k8s_openapi::jiff::Timestamp;

@@ -11,7 +11,8 @@ pub mod requests;
 pub mod schedule;
 pub mod world;
 
-use gantry::broker_cluster::parse::{self, Cluster};
+use gantry::broker_cluster::cluster::Cluster;
+use gantry::broker_cluster::parse::{self};
 use gantry::config::Settings;
 use gantry_crds::BrokerCluster;
 use serde_json::{Map, Value, json};

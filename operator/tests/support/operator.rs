@@ -1,8 +1,11 @@
 //! An operator without a client: the passes of broker_cluster/mod.rs over a [`World`].
 
-use gantry::broker_cluster::parse::{self, Cluster, Mode};
-use gantry::broker_cluster::plan::{self, Plan};
-use gantry::broker_cluster::status::{self, Outcome};
+use gantry::broker_cluster::cluster::{Cluster, Mode};
+use gantry::broker_cluster::parse::{self};
+use gantry::broker_cluster::plan::{self};
+use gantry::broker_cluster::status::{self};
+use gantry::broker_cluster::steps::Outcome;
+use gantry::broker_cluster::steps::Plan;
 use gantry::broker_cluster::view::{EngineView, Observed, PodFact};
 use gantry_crds::condition::Reason;
 use gantry_crds::{BrokerCluster, BrokerClusterStatus};

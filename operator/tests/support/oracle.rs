@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gantry::broker_cluster::cluster::{Cluster, Mode};
 use gantry::broker_cluster::extent::existing;
-use gantry::broker_cluster::parse::{Cluster, Mode};
-use gantry::broker_cluster::plan::{Step, plan};
+use gantry::broker_cluster::plan::plan;
 use gantry::broker_cluster::safety::{Consent, may_restart};
+use gantry::broker_cluster::steps::Step;
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;

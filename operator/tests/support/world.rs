@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use gantry::broker_cluster::call::Call;
+use gantry::broker_cluster::cluster::Cluster;
 use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::observe;
-use gantry::broker_cluster::parse::Cluster;
-use gantry::broker_cluster::plan::{Growth, Step};
 use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::roles::Role;
+use gantry::broker_cluster::steps::Step;
 use gantry::broker_cluster::transition;
 use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
+use gantry::broker_cluster::volumes::Growth;
 use gantry::child::{ChildKind, Write};
 use gantry::engine::fake::World as Engine;
 use gantry::engine::fake::{FakeEngine, Reader};

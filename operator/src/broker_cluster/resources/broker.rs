@@ -7,7 +7,7 @@ use k8s_openapi::api::apps::v1::{
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::broker_cluster::parse::{Cluster, Volume};
+use crate::broker_cluster::cluster::{Cluster, Volume};
 use crate::broker_cluster::resources::{config, group_selector, metadata, pod};
 use crate::labels;
 

@@ -7,8 +7,8 @@ use gantry_crds::names::{self, Component};
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
+use crate::broker_cluster::cluster::{Cluster, Pods};
 use crate::broker_cluster::keys;
-use crate::broker_cluster::parse::{Cluster, Pods};
 use crate::broker_cluster::resources::metadata;
 use crate::labels;
 

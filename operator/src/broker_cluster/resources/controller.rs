@@ -3,7 +3,7 @@
 use gantry_crds::names::{CONTROLLER_PORT, CONTROLLER_RAFT_PORT, Component};
 use k8s_openapi::api::apps::v1::StatefulSet;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::{broker, config, pod};
 use crate::labels;
 

@@ -7,9 +7,8 @@ use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec}
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::{group_selector, metadata};
-use crate::broker_cluster::roles;
 use crate::labels;
 
 /// Of a whole component.
@@ -49,7 +48,7 @@ pub fn of_group(cluster: &Cluster, group: &str) -> Vec<PodDisruptionBudget> {
             match_expressions: Some(vec![LabelSelectorRequirement {
                 key: labels::ROLE.into(),
                 operator: operator.into(),
-                values: Some(vec![roles::MASTER.into()]),
+                values: Some(vec![labels::MASTER.into()]),
             }]),
         }),
         ..PodDisruptionBudgetSpec::default()

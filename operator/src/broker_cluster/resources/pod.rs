@@ -10,7 +10,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 
-use crate::broker_cluster::parse::{Cluster, Pods};
+use crate::broker_cluster::cluster::{Cluster, Pods};
 use crate::broker_cluster::resources::{config::DATA, labels_of};
 
 /// User and group of the engine in the image.

@@ -9,7 +9,7 @@ use k8s_openapi::api::autoscaling::v2::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::broker_cluster::parse::{Cluster, ProxyScale};
+use crate::broker_cluster::cluster::{Cluster, ProxyScale};
 use crate::broker_cluster::resources::{broker, config, metadata, pod};
 use crate::labels;
 

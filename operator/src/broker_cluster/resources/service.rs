@@ -8,7 +8,7 @@ use gantry_crds::names::{
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::metadata;
 use crate::labels;
 

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry_crds::ConsumerGroup;
 use gantry_crds::consumer_group::Consumption;
 
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::context::Context;
 use crate::metadata::kind::{Declared, Key};
-use crate::metadata::plan::{Master, Observed};
+use crate::metadata::view::{Master, Observed};
 
 /// Seconds between two looks at a cluster, so also between two writes of one group's figures.
 pub const EVERY: i64 = 30;

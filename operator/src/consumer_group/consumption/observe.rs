@@ -9,10 +9,9 @@ use gantry_remoting::group::dead_letter_topic;
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections};
 
 use super::Totals;
-use crate::broker_cluster::parse::Cluster;
+use crate::broker_cluster::cluster::Cluster;
 use crate::engine::{ClusterId, Engine, EngineError};
-use crate::metadata::observe::proxy;
-use crate::metadata::plan::Master;
+use crate::metadata::view::Master;
 
 /// Groups that are asked at the same time.
 const AT_ONCE: usize = 4;
@@ -54,7 +53,7 @@ impl<'a> Asking<'a> {
     #[must_use]
     pub fn new(engine: &'a dyn Engine, cluster: &Cluster, masters: &'a [&'a Master]) -> Self {
         let id = ClusterId::new(&cluster.namespace, &cluster.name);
-        Self { engine, id, masters, proxy: proxy(cluster), proxy_answers: AtomicBool::new(true) }
+        Self { engine, id, masters, proxy: cluster.any_proxy(), proxy_answers: AtomicBool::new(true) }
     }
 
     /// All groups: two calls per master, whatever their number.

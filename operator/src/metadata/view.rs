@@ -1,0 +1,50 @@
+//! What was seen of a cluster's topics and consumer groups: plain data, from which plans and statuses are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::broker_cluster::view::Known;
+use crate::engine::BrokerMetadata;
+use crate::metadata::kind::Abilities;
+use crate::metadata::replicas::Lags;
+
+/// A broker group and a topic there.
+pub type Place = (String, String);
+
+/// What was seen of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    /// Every declared broker group: its master (`host:port`) with all that it holds, or why that is not known.
+    pub groups: BTreeMap<String, Known<Master>>,
+    /// Engine names of objects under deletion that are not empty, or of which nobody could say.
+    pub not_empty: BTreeMap<String, String>,
+    /// Replicas that differ from their masters, and for how long.
+    pub lags: Lags,
+    /// Topics with queues that are to go, and what keeps them.
+    pub draining: BTreeMap<Place, Option<String>>,
+    /// Brokers that keep users, by address, and whether they keep ACLs as well. None where their configuration is unknown.
+    pub access: BTreeMap<String, bool>,
+    /// What the engine can do.
+    pub abilities: Abilities,
+    /// Namespaces that are going away: nothing may keep their objects.
+    pub terminating: BTreeSet<String>,
+}
+
+/// A group's master.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Master {
+    /// `host:port`.
+    pub address: String,
+    /// Other replicas of the group.
+    pub replicas: Vec<Replica>,
+    /// What it holds.
+    pub metadata: BrokerMetadata,
+}
+
+/// A replica that is not the master.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Replica {
+    /// `host:port`.
+    pub address: String,
+    /// What it holds, or why that is not known.
+    pub metadata: Known<BrokerMetadata>,
+}
