@@ -32,7 +32,7 @@ status: ## what runs
 	@$(CLUSTER) kubectl -- get rocketmq,pods -A -o wide
 
 ## ── check it ────────────────────────────────────────────────────────────────────────────────────
-.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart bench chaos e2e e2e-faults generate bench-topics trial-controllers
+.PHONY: test test-fast lint unit engine api-server simulation generated deny advisories chart gitops bench chaos e2e e2e-faults generate bench-failover bench-topics trial-controllers
 test: ## everything that CI runs
 	@hack/test
 test-fast: lint unit ## no cluster, no image: seconds after the first build
@@ -57,10 +57,14 @@ generated: ## generated files are current
 	@hack/generate --check
 chart: ## the chart renders what it should
 	@hack/chart
+gitops: ## what Argo CD calls objects by examples/gitops
+	@hack/gitops
 bench: ## figures side by side, into docs/benchmarks.md
 	@hack/bench
 chaos: ## N=100 faults in random order by SEED=1 under an audit of every message, into docs/reliability.md
 	@hack/chaos
+bench-failover: ## how long writers stand still, with Gantry and without, into docs/benchmarks-failover.md
+	@hack/bench-failover
 bench-topics: ## topics by the thousand, into docs/benchmarks-topics.md
 	@hack/bench-topics
 trial-controllers: ## both types of controllers against lost disks and failures, into docs/design/0009-controller-type.md

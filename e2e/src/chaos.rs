@@ -137,20 +137,27 @@ impl Episode {
         let what = injected.what.clone();
         std::thread::sleep(fault.lasts());
         injected.heal();
-        // What has just been done may not be seen yet: whole is what stays so.
-        let mut since = None;
-        let whole_after = until(&format!("{} is whole after: {what}", target.cluster), WHOLE, || {
-            let object = target.namespace.get(&format!("brokercluster/{}", target.cluster))?;
-            since = if is_whole(&object) { since.or_else(|| Some(begun.elapsed())) } else { None };
-            let stays = since.filter(|s| begun.elapsed() - *s > STAYS);
-            let conditions = object["status"]["conditions"].to_string();
-            Ok(Answer::when(stays.is_some(), stays.unwrap_or_default(), || conditions))
-        })?;
-        let whole_after = whole_after.as_secs_f64();
+        let whole_after = until_whole(target, &what, begun)?.as_secs_f64();
         audit.until_received(FLOWING)?;
         let (write_gap, read_gap) = audit.gaps_since(from);
         Ok(Self { fault, what, write_gap, read_gap, whole_after })
     }
+}
+
+/// Waits until everything that is declared serves, and goes on to; says how long after `begun` that was.
+///
+/// # Errors
+/// After ten minutes.
+pub fn until_whole(target: Target<'_>, after: &str, begun: Instant) -> Result<Duration> {
+    // What has just been done may not be seen yet: whole is what stays so.
+    let mut since = None;
+    until(&format!("{} is whole after: {after}", target.cluster), WHOLE, || {
+        let object = target.namespace.get(&format!("brokercluster/{}", target.cluster))?;
+        since = if is_whole(&object) { since.or_else(|| Some(begun.elapsed())) } else { None };
+        let stays = since.filter(|s| begun.elapsed() - *s > STAYS);
+        let conditions = object["status"]["conditions"].to_string();
+        Ok(Answer::when(stays.is_some(), stays.unwrap_or_default(), || conditions))
+    })
 }
 
 /// Everything that is declared serves, by the status of this very generation.
