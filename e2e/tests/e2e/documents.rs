@@ -43,8 +43,11 @@ fn changes_are_reviewed_as_it_is_written() -> Result<()> {
 
 #[test]
 fn the_pages_about_topics_and_groups_work_as_they_are_written() -> Result<()> {
-    // They speak of a cluster that is there.
-    let _shop = Shop::ready()?;
+    // They speak of a cluster that is there, on which nobody has followed them yet.
+    let shop = Shop::ready()?;
+    let kinds = "topics.rocketmq.gantry.dev,consumergroups.rocketmq.gantry.dev";
+    let made = ["invoices", "bookkeeping", "shipments", "parcels", "parcels-by-road", "readings", "statistics"];
+    shop.namespace.kubectl(&[&["delete", kinds, "--ignore-not-found"], &made[..]].concat())?;
     // What they write goes into a folder of the reader's.
     let folder = std::env::temp_dir().join(format!("gantry-documents-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
