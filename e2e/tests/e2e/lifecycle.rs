@@ -7,7 +7,7 @@ use gantry_e2e::clients::Client;
 use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
 
-use crate::shop::{GRPC, MANIFEST, START, Shop};
+use crate::shop::{GRPC, START, Shop};
 
 /// Replicas rejoin the sync state set 15 s and more after an election, and each start takes its time.
 const ROLL: Duration = Duration::from_secs(600);
@@ -26,24 +26,11 @@ fn uids(shop: &Shop, component: &str) -> Result<Vec<String>> {
 
 #[test]
 fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result<()> {
-    let shop = Shop::ready()?;
+    let mut shop = Shop::ready()?;
     let (proxies, controllers, brokers) = (uids(&shop, "proxy")?, uids(&shop, "controller")?, uids(&shop, "broker")?);
     let epoch = |c: &serde_json::Value| c["status"]["groups"][0]["epoch"].as_i64().unwrap_or(0);
     let before = epoch(&shop.namespace.get("brokercluster/shop")?);
-    let threads = if shop
-        .namespace
-        .kubectl(&["get", "brokercluster/shop", "-o", "yaml"])?
-        .contains("sendMessageThreadPoolNums: \"48\"")
-    {
-        "49"
-    } else {
-        "48"
-    };
-    let changed = MANIFEST.replace(
-        "waitTimeMillsInSendQueue: \"5000\"",
-        &format!("waitTimeMillsInSendQueue: \"5000\", sendMessageThreadPoolNums: \"{threads}\""),
-    );
-    shop.namespace.apply(&changed)?;
+    shop.change("config: {", "config: {sendMessageThreadPoolNums: \"48\", ")?;
     let cluster = until("all brokers run the new configuration", ROLL, || {
         let cluster = shop.namespace.get("brokercluster/shop")?;
         let now = uids(&shop, "broker")?;
@@ -65,7 +52,6 @@ fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result
         "the master was restarted without a hand-over: epoch {before} then {}",
         epoch(&cluster)
     );
-    // Leave the cluster as the other tests declare it: this rolls once more, and they wait for it.
     Ok(())
 }
 
@@ -79,7 +65,7 @@ fn a_key_that_brokers_take_while_they_run_is_in_force_and_restarts_none() -> Res
         let all = shop.namespace.kubectl(&["exec", &pod, "--", "rocketmq", "admin", "getBrokerConfig", "-b", &host])?;
         Ok(all.lines().find(|l| l.starts_with("fileReservedTime ")).unwrap_or_default().to_owned())
     };
-    shop.namespace.apply(&MANIFEST.replace("config: {", "config: {fileReservedTime: \"50\", "))?;
+    shop.change_for_now("config: {", "config: {fileReservedTime: \"50\", ")?;
     shop.namespace.wait_for_condition("brokercluster/shop", "Progressing", "False", Duration::from_secs(60))?;
     for ordinal in 0..2 {
         until("the key is in force", Duration::from_secs(60), || {
@@ -147,7 +133,7 @@ fn a_deleted_cluster_takes_its_children_along_and_finds_its_messages_again() -> 
         Ok(Answer::when(left.is_empty(), (), || format!("{} are left", left.len())))
     })?;
     ensure!(!shop.namespace.list("pvc", "app.kubernetes.io/instance=shop")?.is_empty(), "the volumes are gone");
-    shop.namespace.apply(MANIFEST)?;
+    shop.declare()?;
     shop.namespace.wait_for_condition("brokercluster/shop", "Ready", "True", START)?;
     let got = clients.summary(
         Client::Java,

@@ -6,11 +6,11 @@ use anyhow::{Result, ensure};
 use gantry_e2e::audit::{Audit, Flow, nothing_lost};
 use gantry_e2e::wait::{Answer, until};
 
-use crate::shop::{GRPC, MANIFEST, REMOTING, Shop};
+use crate::shop::{GRPC, REMOTING, Shop};
 
 #[test]
 fn a_roll_of_the_proxies_fails_no_send_and_loses_no_message() -> Result<()> {
-    let shop = Shop::ready()?;
+    let mut shop = Shop::ready()?;
     shop.topic("rolled", "Normal")?;
     shop.group("rolled-readers", "Concurrent")?;
     shop.topic("rolled-classic", "Normal")?;
@@ -26,10 +26,7 @@ fn a_roll_of_the_proxies_fails_no_send_and_loses_no_message() -> Result<()> {
     let before = uids()?;
     // Another value each time, so that the test can be run again on the same cluster.
     let stamp = format!("'{}'", std::process::id());
-    let changed = MANIFEST
-        .replace("proxies: {replicas: 2}", &format!("proxies: {{replicas: 2, annotations: {{rolled: {stamp}}}}}"));
-    ensure!(changed != MANIFEST, "the manifest has no proxies to change");
-    shop.namespace.apply(&changed)?;
+    shop.change("proxies: {replicas: 2", &format!("proxies: {{replicas: 2, annotations: {{rolled: {stamp}}}"))?;
     until("every proxy was replaced", Duration::from_secs(300), || {
         let now = uids()?;
         Ok(Answer::when(now.len() == 2 && now.iter().all(|u| !before.contains(u)), (), || format!("{now:?}")))

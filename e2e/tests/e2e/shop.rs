@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
 use gantry_e2e::clients::Clients;
 use gantry_e2e::kubectl::Namespace;
 
@@ -16,7 +16,7 @@ pub const START: Duration = Duration::from_secs(420);
 
 /// Two replicas: the smallest cluster in which a master can be handed over. A test machine is slow, not broken: its brokers wait longer before
 /// they call themselves busy. Lite topics need the light queues.
-pub const MANIFEST: &str = r#"
+const MANIFEST: &str = r#"
 apiVersion: rocketmq.gantry.dev/v1alpha1
 kind: BrokerCluster
 metadata: {name: shop}
@@ -33,20 +33,26 @@ spec:
   - {name: private, type: ClusterIP}
 "#;
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+/// The cluster as it is declared; whoever holds it has the cluster for itself. A change that restarts pods stays: nobody waits for the way back.
+static DECLARED: Mutex<String> = Mutex::new(String::new());
 static NAMESPACE: OnceLock<Namespace> = OnceLock::new();
+/// Why the cluster did not become well before some test: no later one need wait for it again.
+static BROKEN: OnceLock<String> = OnceLock::new();
 
 /// The cluster, ready.
 pub struct Shop {
     /// Its namespace.
     pub namespace: &'static Namespace,
-    _turn: MutexGuard<'static, ()>,
+    declared: MutexGuard<'static, String>,
 }
 
 impl Shop {
     /// The cluster, ready; made where it is not there yet.
     pub fn ready() -> Result<Self> {
-        let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut declared = DECLARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if declared.is_empty() {
+            MANIFEST.clone_into(&mut declared);
+        }
         let namespace = match NAMESPACE.get() {
             Some(n) => n,
             None => {
@@ -54,14 +60,43 @@ impl Shop {
                 NAMESPACE.get_or_init(|| made)
             }
         };
-        namespace.apply(MANIFEST)?;
-        namespace.wait_for_condition("brokercluster/shop", "Degraded", "False", START)?;
-        namespace.wait_for_condition("brokercluster/shop", "Ready", "True", START)?;
-        Ok(Self { namespace, _turn: turn })
+        if let Some(why) = BROKEN.get() {
+            bail!("the cluster was broken by a test before this one: {why}");
+        }
+        namespace.apply(&declared)?;
+        let well = namespace
+            .wait_for_condition("brokercluster/shop", "Degraded", "False", START)
+            .and_then(|_| namespace.wait_for_condition("brokercluster/shop", "Ready", "True", START));
+        if let Err(error) = well {
+            BROKEN.get_or_init(|| format!("{error:#}"));
+            return Err(error);
+        }
+        Ok(Self { namespace, declared })
+    }
+
+    /// Declares `to` in the place of `from`, for this test and all that follow.
+    pub fn change(&mut self, from: &str, to: &str) -> Result<()> {
+        *self.declared = self.declared_with(from, to)?;
+        self.declare()
+    }
+
+    /// Declares `to` in the place of `from`, until the next test.
+    pub fn change_for_now(&self, from: &str, to: &str) -> Result<()> {
+        self.namespace.apply(&self.declared_with(from, to)?)
+    }
+
+    /// Applies what is declared.
+    pub fn declare(&self) -> Result<()> {
+        self.namespace.apply(&self.declared)
+    }
+
+    fn declared_with(&self, from: &str, to: &str) -> Result<String> {
+        ensure!(self.declared.contains(from), "there is no {from:?} in the manifest");
+        Ok(self.declared.replace(from, to))
     }
 
     /// The official clients beside it.
-    pub fn clients(&self) -> Result<Clients<'_>> {
+    pub fn clients(&self) -> Result<Clients<'static>> {
         Clients::start(self.namespace)
     }
 
