@@ -59,7 +59,7 @@ need() {
         echo "build.sh: install these first: ${missing[*]}" >&2 && exit 1
     fi
     local begun=$SECONDS
-    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}"; } >"$cache/apt.log" 2>&1 ||
+    { apt-get update && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=600 install -y --no-install-recommends "${missing[@]}"; } >"$cache/apt.log" 2>&1 ||
         { cat "$cache/apt.log" >&2 && exit 1; }
     say "packages ${missing[*]}" "$((SECONDS - begun)) s"
 }

@@ -79,8 +79,11 @@ fn apt_get() -> Command {
 
 fn apt(packages: &[&str], note: &progress::Note) -> Result<()> {
     note.set("apt-get install");
-    let output =
-        apt_get().args(["install", "-y", "--no-install-recommends"]).args(packages).output().context("apt-get")?;
+    let output = apt_get()
+        .args(["-o", "DPkg::Lock::Timeout=600", "install", "-y", "--no-install-recommends"])
+        .args(packages)
+        .output()
+        .context("apt-get")?;
     if !output.status.success() {
         bail!("apt-get install {} failed: {}", packages.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     }
