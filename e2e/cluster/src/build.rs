@@ -24,7 +24,7 @@ pub struct Programs {
 impl Programs {
     /// Programs that were built before, by the keys in a state file.
     pub fn known(home: &Home, keys: &BTreeMap<String, String>) -> Programs {
-        Programs { keys: keys.clone(), root: home.parts() }
+        Programs { keys: keys.clone(), root: home.programs() }
     }
 
     /// The content key of each part.
@@ -69,7 +69,7 @@ pub fn ensure(home: &Home, verbose: bool) -> Result<Programs> {
     let toolchain = toolchain()?;
     let keys: BTreeMap<String, String> =
         PARTS.iter().map(|part| (part.name.to_owned(), part.key(&toolchain, SOURCES))).collect();
-    let programs = Programs { keys, root: home.parts() };
+    let programs = Programs { keys, root: home.programs() };
     let missing: Vec<&Part> = PARTS.iter().filter(|part| !is_built(&programs, part)).collect();
     if missing.is_empty() && !verbose {
         progress::cached("programs");
@@ -206,7 +206,7 @@ fn forget_old(home: &Home, programs: &Programs) -> Result<()> {
         let state = crate::state::State::read(&cluster.path().join("cluster.json")).ok().flatten();
         wanted.extend(state.into_iter().flat_map(|state| state.parts).map(|(part, key)| format!("{part}-{key}")));
     }
-    for entry in fs::read_dir(home.parts())?.flatten() {
+    for entry in fs::read_dir(home.programs())?.flatten() {
         if !wanted.iter().any(|name| entry.file_name() == name.as_str()) {
             fs::remove_dir_all(entry.path()).with_context(|| entry.path().display().to_string())?;
         }
@@ -223,6 +223,22 @@ mod tests {
         assert_eq!(default_name("go.etcd.io/etcd/server/v3"), "server");
         assert_eq!(default_name("./coredns"), "coredns");
         assert_eq!(default_name("k8s.io/kubernetes/cmd/kubelet"), "kubelet");
+    }
+
+    #[test]
+    fn programs_of_other_keys_are_removed_and_what_images_are_made_of_is_not() {
+        let root = std::env::temp_dir().join(format!("gantry-programs-{}", std::process::id()));
+        let home = Home::find(|name| (name == "GANTRY_CACHE").then(|| root.clone().into())).unwrap();
+        let (old, new) = (home.programs().join("etcd-k0"), home.programs().join("etcd-k1"));
+        let image = home.path().join("parts/base-k0.tar");
+        for directory in [&old, &new, &home.path().join("parts")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(&image, "").unwrap();
+        let programs = Programs { keys: [("etcd".to_owned(), "k1".to_owned())].into(), root: home.programs() };
+        forget_old(&home, &programs).unwrap();
+        assert_eq!((old.exists(), new.exists(), image.exists()), (false, true, true));
+        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]

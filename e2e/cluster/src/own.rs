@@ -179,7 +179,7 @@ impl Own {
 
     fn enclose(&self, home: &Home) -> Result<Sandbox> {
         let path = self.programs.path(Path::new(INSIDE_PARTS), &debian::system_path());
-        let sandbox = sandbox::start(&self.directory, &home.parts(), &path)?;
+        let sandbox = sandbox::start(&self.directory, &home.programs(), &path)?;
         network::lay_control_plane(sandbox.pid())?;
         self.relay(&sandbox)?;
         Ok(sandbox)

@@ -32,9 +32,10 @@ impl Home {
         &self.0
     }
 
-    /// Built programs, one directory per part and content key.
-    pub fn parts(&self) -> PathBuf {
-        self.0.join("parts")
+    /// Built programs, one directory per part and content key. Nothing else is in it: what no key names is removed, and images and tools keep what
+    /// they are made of below the same cache.
+    pub fn programs(&self) -> PathBuf {
+        self.0.join("programs")
     }
 
     /// Go sources written out for the build.
