@@ -90,8 +90,8 @@ pub struct ComputeResources {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Jvm {
-    /// Heap as a share of `limits.memory`, in percent, 10 to 75. Default: 40 (broker), 45 (others). What is left serves direct
-    /// memory, code, threads and the page cache.
+    /// Heap as a share of `limits.memory`, in percent, 10 to 75. Default: a share of what is left beside the 112 to 224 MiB that the role
+    /// itself needs: 40 (broker), 50 (proxy), 55 (others). The rest serves direct memory, code, threads and the page cache.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 75))]
     pub heap_percent: Option<i32>,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use gantry_crds::Reason;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource};
@@ -16,10 +17,10 @@ use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::roles::Role;
 use crate::broker_cluster::steps::{Plan, Step};
-use crate::broker_cluster::volumes::Growth;
+use crate::broker_cluster::volumes::{Growth, Ownership};
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
-use crate::engine::{ClusterAddresses, ClusterId, EngineWrite};
+use crate::engine::{ClusterAddresses, ClusterId, EngineError, EngineWrite};
 use crate::error::Error;
 use crate::labels::{LOG_END, MANAGER, ROLE};
 
@@ -38,6 +39,10 @@ pub async fn apply(ctx: &Context, cluster: &Cluster, plan: &Plan) -> Result<(), 
     for growth in &plan.growths {
         ctx.leadership.check()?;
         grow(ctx, cluster, growth).await?;
+    }
+    for ownership in &plan.ownerships {
+        ctx.leadership.check()?;
+        own(ctx, cluster, ownership).await?;
     }
     for claim in &plan.claims {
         ctx.leadership.check()?;
@@ -137,6 +142,30 @@ async fn grow(ctx: &Context, cluster: &Cluster, growth: &Growth) -> Result<(), E
     Ok(())
 }
 
+/// Makes a volume claim go with the BrokerCluster, or not any more.
+async fn own(ctx: &Context, cluster: &Cluster, ownership: &Ownership) -> Result<(), Error> {
+    let api: Api<PersistentVolumeClaim> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
+    let mut owner = json!({"uid": cluster.owner.uid});
+    if ownership.owned {
+        // No controller's: a StatefulSet makes and finds its claims.
+        let OwnerReference { api_version, kind, name, .. } = &cluster.owner;
+        owner = json!({"uid": cluster.owner.uid, "apiVersion": api_version, "kind": kind, "name": name});
+    } else {
+        owner["$patch"] = json!("delete");
+    }
+    // The uid: not a later claim of the same name.
+    let patch = json!({"metadata": {"uid": ownership.uid, "ownerReferences": [owner]}});
+    match api.patch(&ownership.claim, &PatchParams::default(), &Patch::Strategic(&patch)).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => return Ok(()),
+        result => {
+            result.map_err(Error::kubernetes(format!("own PersistentVolumeClaim/{}", ownership.claim)))?;
+        }
+    }
+    ctx.metrics.writes.with_label_values(&["PersistentVolumeClaim", "Update"]).inc();
+    tracing::info!(cluster = %cluster.name, namespace = %cluster.namespace, ownership = ?ownership, "said with whom a volume goes");
+    Ok(())
+}
+
 /// Says at a pod what it is in its broker group.
 async fn label(ctx: &Context, cluster: &Cluster, role: &Role) -> Result<(), Error> {
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
@@ -163,8 +192,10 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
                 group: group.clone(),
                 id: u64::try_from(*replica).unwrap_or_default(),
             };
-            // Before, so that it is known whatever becomes of this process; and once more afterwards, exactly.
-            remember_end(ctx, cluster, from, *end).await?;
+            // Before, so that it is known whatever becomes of this process. What came since the last look may come once more until it hears of the election.
+            let before = log_end(ctx, cluster, group, from).await.ok_or_else(|| unread(cluster, from))?;
+            let bound = before.saturating_add((before - *end).max(0));
+            remember_end(ctx, cluster, from, bound).await?;
             let id = ClusterId::new(&cluster.namespace, &cluster.name);
             ctx.engine.execute(&id, &write).await?;
             let forget = EngineWrite::ForgetMaster {
@@ -177,7 +208,9 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != to).collect();
             let follow = Call::Follow { master: to.clone(), replicas }.write(cluster);
             let ((), now) = futures::join!(help(ctx, &id, &follow), log_end(ctx, cluster, group, from));
-            remember_end(ctx, cluster, from, now.filter(|now| Some(*now) > *end)).await?;
+            if let Some(now) = now.filter(|now| *now > bound) {
+                remember_end(ctx, cluster, from, now).await?;
+            }
             "Elect"
         }
         Step::Restart { pod, uid, .. } => {
@@ -223,9 +256,14 @@ async fn log_end(ctx: &Context, cluster: &Cluster, group: &str, pod: &str) -> Op
     ctx.engine.observe(&only).await.brokers.get(&address)?.runtime.known()?.log_end
 }
 
+/// A master that does not say where its log ends does not hand over: it may hang, and then the controllers elect.
+fn unread(cluster: &Cluster, pod: &str) -> Error {
+    let (address, problem) = (cluster.address_of_broker(pod), "it did not say where its log ends".to_owned());
+    EngineError::EngineUnreachable { address, problem }.into()
+}
+
 /// Writes down where the log of a master that hands over ends: it must not be restarted before the new master's log is longer.
-async fn remember_end(ctx: &Context, cluster: &Cluster, pod: &str, end: Option<i64>) -> Result<(), Error> {
-    let Some(end) = end else { return Ok(()) };
+async fn remember_end(ctx: &Context, cluster: &Cluster, pod: &str, end: i64) -> Result<(), Error> {
     ctx.leadership.check()?;
     let api: Api<Pod> = Api::namespaced(ctx.client.clone(), &cluster.namespace);
     let patch = json!({"metadata": {"annotations": {LOG_END: end.to_string()}}});

@@ -141,7 +141,7 @@ where
     let mut writes = Vec::new();
     for object in declared {
         let child = ChildRef { kind, name: object.name_any() };
-        let object = stamped(serde_json::to_value(object)?);
+        let object = stamped(kind, serde_json::to_value(object)?);
         match live.iter().find(|l| l.name_any() == child.name) {
             None => writes.push(Write::Create { child, object }),
             Some(l) => {
@@ -165,9 +165,14 @@ where
     Ok(writes)
 }
 
-/// The object with the stamp of itself among its annotations.
-fn stamped(mut object: Value) -> Value {
-    let stamp = labels::stamp(&object.to_string());
+/// The object with the stamp of itself among its annotations. Without the number of a Deployment's replicas: it is always declared, and where an autoscaler
+/// decides it is what the live object has.
+fn stamped(kind: ChildKind, mut object: Value) -> Value {
+    let mut fixed = object.clone();
+    if let Some(spec) = fixed.get_mut("spec").and_then(Value::as_object_mut).filter(|_| kind == ChildKind::Deployment) {
+        spec.remove("replicas");
+    }
+    let stamp = labels::stamp(&fixed.to_string());
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
         if let Some(annotations) = annotations.as_object_mut() {

@@ -10,6 +10,7 @@ use gantry::apply::{apply, publish};
 use gantry::broker_cluster::plan::plan;
 use gantry::broker_cluster::steps::{Cause, Plan, Step};
 use gantry::broker_cluster::view::Observed;
+use gantry::broker_cluster::volumes::Ownership;
 use gantry::child::{ChildKind, ChildRef, Write};
 use gantry::context::Context;
 use gantry::engine::fake::{FakeEngine, World};
@@ -210,4 +211,79 @@ async fn the_status_of_an_object_that_is_gone_is_no_failure() {
         let status = BrokerClusterStatus { observed_generation: Some(1), ..BrokerClusterStatus::default() };
         assert!(!publish(&ctx, &object("shop", json!({})), None, &status).await.unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_volume_is_said_to_go_with_the_cluster_or_not_any_more_and_no_newer_one_of_its_name() {
+    let ownership = |owned| Ownership { claim: "data-shop-broker-0-1".into(), uid: "uid-3".into(), owned };
+    let plan = Plan { ownerships: vec![ownership(true), ownership(false)], ..Plan::default() };
+    let (result, log) = applied(&plan, taken).await;
+    result.unwrap();
+    let asked = log.all();
+    let path = "/api/v1/namespaces/ns/persistentvolumeclaims/data-shop-broker-0-1";
+    for one in &asked {
+        assert_eq!(
+            (&*one.line, &*one.content_type),
+            (&*format!("PATCH {path}?"), "application/strategic-merge-patch+json")
+        );
+        assert_eq!(one.body["metadata"]["uid"], "uid-3");
+    }
+    let owner = json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster", "name": "shop", "uid": "uid-of-the-cluster"});
+    assert_eq!(asked[0].body["metadata"]["ownerReferences"], json!([owner]));
+    // Only this one: other owners stay.
+    let gone = json!([{"$patch": "delete", "uid": "uid-of-the-cluster"}]);
+    assert_eq!(asked[1].body["metadata"]["ownerReferences"], gone);
+}
+
+/// A hand-over from the first replica to the second one, whose log ended at 500 when it was looked at.
+fn hands_over() -> Plan {
+    let (group, to, from) = ("shop-broker-0".into(), "shop-broker-0-1".into(), "shop-broker-0-0".into());
+    Plan { step: Some(Step::Elect { group, to, id: 2, from, end: 500 }), ..Plan::default() }
+}
+
+#[tokio::test]
+async fn where_its_log_ends_is_written_to_a_master_before_it_hands_over() {
+    let cluster = parsed(&object("shop", json!({"brokers": {"replicas": 2}, "controllers": {"replicas": 1}})));
+    let mut world = World::new(1);
+    world.traffic = true;
+    for address in cluster.name_server_addresses() {
+        world.add_name_server(&address);
+        world.start(&address);
+    }
+    for address in cluster.controller_addresses() {
+        world.add_controller(&address);
+        world.start(&address);
+    }
+    for address in cluster.broker_addresses("shop-broker-0") {
+        world.add_broker("shop-broker-0", &address);
+        world.start(&address);
+        world.ticks(30);
+    }
+    assert_eq!(world.serving_master("shop-broker-0"), Some(&*cluster.address_of_broker("shop-broker-0-0")));
+    let engine = Arc::new(FakeEngine::new(world));
+    let (seen, (client, log)) = (engine.clone(), client(taken));
+    let ctx = Context::new(client, settings(), engine, Leadership::alone(), Metrics::new().unwrap());
+    apply(&ctx, &cluster, &hands_over()).await.unwrap();
+    assert!(seen.world(|w| w.serving_master("shop-broker-0") == Some(&*cluster.address_of_broker("shop-broker-0-1"))));
+    let asked = &log.all()[0];
+    assert_eq!(asked.line, "PATCH /api/v1/namespaces/ns/pods/shop-broker-0-0?");
+    let end: i64 = asked.body["metadata"]["annotations"]["gantry.dev/log-end"].as_str().unwrap().parse().unwrap();
+    // It may go on as far as it came since the look, until it hears of the election.
+    let now = (end + 500) / 2;
+    assert!(now > 500 && end == now + (now - 500), "{end}");
+}
+
+#[tokio::test]
+async fn a_master_that_does_not_say_where_its_log_ends_does_not_hand_over() {
+    let (client, log) = client(taken);
+    let engine = Arc::new(FakeEngine::new(World::new(1)));
+    let seen = engine.clone();
+    let ctx = Context::new(client, settings(), engine, Leadership::alone(), Metrics::new().unwrap());
+    let error = apply(&ctx, &parsed(&object("shop", json!({}))), &hands_over()).await.unwrap_err();
+    assert_eq!(
+        error.sentence(),
+        "shop-broker-0-0.shop-broker.ns.svc.cluster.local:10911 can't be reached: it did not say where its log ends"
+    );
+    assert!(log.all().is_empty());
+    assert!(seen.world(|w| w.journal.is_empty()), "nobody was elected");
 }

@@ -13,8 +13,6 @@ const JAVA: &str = "/opt/java/bin/java";
 const HOME: &str = "/opt/rocketmq";
 /// The engine's jars, then those that a derived image adds.
 const JAR_FOLDERS: [&str; 2] = ["/opt/rocketmq/lib", "/opt/rocketmq/plugins"];
-/// Classes prepared when the image was built. The JVM leaves it aside when the class path does not begin as it did then.
-const CLASS_ARCHIVE: &str = "/opt/rocketmq/classes.jsa";
 
 /// Why the Java process did not come to be.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +31,7 @@ pub enum JavaError {
 }
 
 /// The arguments of a role's process. The operator's options come first, so that what the image rests on can't be overridden by them.
-pub fn arguments(role: Role, rendered: &Path, class_path: &str, class_archive: Option<&str>) -> Vec<String> {
+pub fn arguments(role: Role, rendered: &Path, class_path: &str) -> Vec<String> {
     let file = |name: &str| rendered.join(name).display().to_string();
     let mut arguments = vec![
         format!("@{}", file("jvm.options")),
@@ -42,7 +40,6 @@ pub fn arguments(role: Role, rendered: &Path, class_path: &str, class_archive: O
         format!("-Duser.home={}", rendered.display()),
         format!("-Drmq.logback.configurationFile={}", file("logback.xml")),
     ];
-    arguments.extend(class_archive.map(|archive| format!("-XX:SharedArchiveFile={archive}")));
     arguments.extend(["-cp", class_path, role.main_class(), role.config_option()].map(str::to_owned));
     arguments.push(file(role.config_file()));
     arguments
@@ -65,8 +62,7 @@ pub fn admin_arguments(settings: &Settings, class_path: &str, given: Vec<String>
 
 /// Becomes a role's process: the process id stays, and so SIGTERM reaches it.
 pub fn role(role: Role, rendered: &Path) -> Result<Infallible, JavaError> {
-    let archive = Path::new(CLASS_ARCHIVE).exists().then_some(CLASS_ARCHIVE);
-    run(arguments(role, rendered, &class_path()?, archive))
+    run(arguments(role, rendered, &class_path()?))
 }
 
 /// Becomes the admin tool.
@@ -90,7 +86,7 @@ fn class_path() -> Result<String, JavaError> {
     Ok(jars.join(":"))
 }
 
-/// In the order of their names: `lib/*` would leave the order to the file system, and the class archive holds for one order only.
+/// In the order of their names: `lib/*` would leave to the file system which of two jars with the same class wins.
 fn list(folder: &Path) -> io::Result<Vec<String>> {
     let mut jars = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -109,13 +105,12 @@ mod tests {
 
     #[test]
     fn a_broker_is_started_with_the_operators_options_first_and_its_rendered_file_last() {
-        let arguments = arguments(Role::Broker, Path::new("/run/rocketmq"), "/a.jar:/b.jar", Some("/classes.jsa"));
+        let arguments = arguments(Role::Broker, Path::new("/run/rocketmq"), "/a.jar:/b.jar");
         let expected = [
             "@/run/rocketmq/jvm.options",
             "-Drocketmq.home.dir=/opt/rocketmq",
             "-Duser.home=/run/rocketmq",
             "-Drmq.logback.configurationFile=/run/rocketmq/logback.xml",
-            "-XX:SharedArchiveFile=/classes.jsa",
             "-cp",
             "/a.jar:/b.jar",
             "org.apache.rocketmq.broker.BrokerStartup",
@@ -134,9 +129,8 @@ mod tests {
             (Role::Proxy, "org.apache.rocketmq.proxy.ProxyStartup -pc /run/proxy.json"),
         ];
         for (role, end) in cases {
-            let line = arguments(role, Path::new("/run"), "/a.jar", None).join(" ");
+            let line = arguments(role, Path::new("/run"), "/a.jar").join(" ");
             assert!(line.ends_with(end), "{line}");
-            assert!(!line.contains("SharedArchiveFile"), "{line}");
         }
     }
 

@@ -28,6 +28,8 @@ pub struct Hazard {
 pub enum When {
     /// In running a version, from the first to the last one, with more than one replica.
     Replicated(Version, Version),
+    /// In running a version, from the first to the last one that is known, with more than one replica and one of these keys.
+    ReplicatedWith(Version, Version, &'static [(&'static str, &'static str)]),
     /// In a step from this version or a later one to one before it, where brokers have one of these keys.
     Back(Version, &'static [(&'static str, &'static str)]),
     /// In a step of more than one minor version.
@@ -44,6 +46,19 @@ pub const HAZARDS: &[Hazard] = &[
         acceptable: true,
         // SlaveSynchronize.java of 5.4.0 deletes outside of its `if`, that of 5.5.0 within.
         source: "rocketmq #9984",
+    },
+    Hazard {
+        name: "replicas-tier-twice",
+        when: When::ReplicatedWith(
+            Version(5, 4, 0),
+            Version(5, 5, 0),
+            &[("messageStorePlugIn", "org.apache.rocketmq.tieredstore.TieredMessageStore")],
+        ),
+        why: "every replica uploads to the tiered store as if it were alone, and keeps to itself what it has uploaded: files of one overwrite those of another",
+        instead: "write brokers.replicas: 1, or remove messageStorePlugIn",
+        acceptable: false,
+        // TieredMessageStore.java of 5.5.0 does not ask for the broker's role; the change that would have (#8218) was never merged.
+        source: "rocketmq #8066",
     },
     Hazard {
         name: "light-queues-go-back",
@@ -103,8 +118,14 @@ impl Hazard {
 #[must_use]
 pub fn of_version(cluster: &Cluster, version: &str) -> Option<&'static Hazard> {
     let version = Version::of(version)?;
+    let replicated = cluster.brokers.replicas > 1;
+    let config = &cluster.brokers.pods.config;
+    let has = |(key, value): &(&str, &str)| config.get(*key).is_some_and(|v| v == value);
     HAZARDS.iter().filter(|h| !h.is_accepted(cluster)).find(|h| match h.when {
-        When::Replicated(first, last) => cluster.brokers.replicas > 1 && first <= version && version <= last,
+        When::Replicated(first, last) => replicated && first <= version && version <= last,
+        When::ReplicatedWith(first, last, keys) => {
+            replicated && first <= version && version <= last && keys.iter().any(has)
+        }
         When::Back(..) | When::SkippedMinor => false,
     })
 }
@@ -116,7 +137,7 @@ pub fn of_step(cluster: &Cluster, keys: &BTreeMap<String, String>, from: &str, t
     let declared = &cluster.brokers.pods.config;
     let has = |(key, value): &(&str, &str)| [keys, declared].iter().any(|k| k.get(*key).is_some_and(|v| v == value));
     HAZARDS.iter().filter(|h| !h.is_accepted(cluster)).find(|h| match h.when {
-        When::Replicated(..) => false,
+        When::Replicated(..) | When::ReplicatedWith(..) => false,
         When::Back(across, keys) => from >= across && to < across && keys.iter().any(has),
         When::SkippedMinor => from.0 != to.0 || from.1.abs_diff(to.1) > 1,
     })
@@ -161,6 +182,21 @@ mod tests {
             ("5.4.0", 3, "another, replicas-forget-topics", ""),
         ] {
             assert_eq!(of(version, replicas, accepts), wanted, "{version} with {replicas}, {accepts:?}");
+        }
+    }
+
+    #[test]
+    fn a_feature_that_replicas_do_not_bear_is_refused_where_there_are_some() {
+        let plug_in = "org.apache.rocketmq.tieredstore.TieredMessageStore";
+        for (version, replicas, value, wanted) in [
+            ("5.5.0", 2, plug_in, "replicas-tier-twice"),
+            ("5.5.0", 1, plug_in, ""),
+            ("5.5.0", 2, "org.example.Another", ""),
+            ("5.6.0", 2, plug_in, ""),
+        ] {
+            let spec = json!({"brokers": {"replicas": replicas, "config": {"messageStorePlugIn": value}}});
+            let found = name(of_version(&cluster(spec, "replicas-tier-twice"), version)).to_owned();
+            assert_eq!(found, wanted, "{version} with {replicas} and {value}");
         }
     }
 

@@ -73,10 +73,10 @@ pub enum Hold {
         /// The master.
         pod: String,
     },
-    /// A master can't leave a node that takes no new pods.
-    #[error("{pod} stays master although its node {node} is cordoned: {why}")]
+    /// A master, or one that has just handed over, can't leave a node that takes no new pods.
+    #[error("{pod} is not evicted from its node {node}, which is cordoned: {why}")]
     NodeCordoned {
-        /// The master.
+        /// The master, or former master.
         pod: String,
         /// Its node.
         node: String,

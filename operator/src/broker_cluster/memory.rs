@@ -11,6 +11,8 @@ pub struct Memory {
     pub heap: i64,
     /// `-XX:MaxDirectMemorySize`.
     pub direct: i64,
+    /// `-Dio.netty.maxDirectMemory` of brokers: what connections may hold beside the JDK's direct memory. Elsewhere they share that.
+    pub netty: i64,
 }
 
 /// What a role needs beside heap and direct memory, and the shares of what remains.
@@ -44,6 +46,9 @@ const MOST_HEAP: i64 = 8 * 1024;
 /// Above this netty's pools never grow in practice.
 const MOST_DIRECT: i64 = 4 * 1024;
 
+/// Least that connections of a broker may hold: below it the bound of address space is above what is left, and page cache and luck make up for it.
+const LEAST_NETTY: i64 = 320;
+
 impl Memory {
     /// The limit of a role where the user sets none, in MiB.
     #[must_use]
@@ -73,7 +78,17 @@ impl Memory {
         if heap < s.least.0 {
             return None;
         }
-        (s.fixed + heap + direct <= limit).then_some(Self { limit, heap, direct })
+        let left = limit - s.fixed - heap - direct;
+        let netty = if component == Component::Broker { left.max(LEAST_NETTY) } else { 0 };
+        (left >= 0).then_some(Self { limit, heap, direct, netty })
+    }
+
+    /// Least and most of what the API takes as `heap_percent` that fits a limit, where anything does.
+    #[must_use]
+    pub fn heap_percents(component: Component, limit: i64) -> Option<(i32, i32)> {
+        let mut fit = (10..=75).filter(|percent| Self::divide(component, limit, Some(*percent)).is_some());
+        let least = fit.next()?;
+        Some((least, fit.next_back().unwrap_or(least)))
     }
 }
 
@@ -86,7 +101,11 @@ mod tests {
         for component in Component::ALL {
             for limit in Memory::least(component)..40_000 {
                 let m = Memory::divide(component, limit, None).unwrap_or_else(|| panic!("{component:?} {limit}"));
-                assert!(m.heap + m.direct + shares(component).fixed <= limit, "{component:?} {m:?}");
+                let sum = m.heap + m.direct + shares(component).fixed;
+                assert!(sum <= limit, "{component:?} {m:?}");
+                // Brokers from 1184 MiB up: connections, too, have only what the rest leaves.
+                let small = component == Component::Broker && limit < 1184;
+                assert!(if small { m.netty == LEAST_NETTY } else { sum + m.netty <= limit }, "{component:?} {m:?}");
             }
             assert_eq!(Memory::divide(component, Memory::least(component) - 1, None), None);
             assert!(Memory::divide(component, Memory::default_limit(component), None).is_some());
@@ -97,6 +116,12 @@ mod tests {
     fn a_broker_leaves_a_third_of_a_large_limit_to_the_page_cache() {
         let m = Memory::divide(Component::Broker, 16 * 1024, None).unwrap();
         assert!(m.limit - m.heap - m.direct > m.limit / 3, "{m:?}");
+    }
+
+    #[test]
+    fn heap_shares_that_fit_a_limit_are_told() {
+        assert_eq!(Memory::heap_percents(Component::Broker, 1024), Some((13, 53)));
+        assert_eq!(Memory::heap_percents(Component::Broker, Memory::least(Component::Broker)), None);
     }
 
     #[test]

@@ -38,7 +38,7 @@ pub async fn observe(
 ) -> Result<Observed, kube::Error> {
     let live = children(cluster, client).await?;
     let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &labels::of_claims(&cluster.name)).await?;
-    let mut claims: Vec<ClaimFact> = claims.iter().map(ClaimFact::of).collect();
+    let mut claims: Vec<ClaimFact> = claims.iter().map(|c| ClaimFact::of(c, &cluster.owner.uid)).collect();
     claims.sort_by(|a, b| a.name.cmp(&b.name));
     let pods: Vec<Pod> = list(cluster, client, &labels::of_cluster(&cluster.name)).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
@@ -61,7 +61,7 @@ pub async fn observe(
     Ok(Observed { nodes, live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
 }
 
-/// Which nodes take no new pods: those of masters, and where one of these is to be drained, all that its group runs on.
+/// Which nodes take no new pods: those of masters and former masters, and where one of these is to be drained, all that its group runs on.
 async fn nodes(client: &Client, pods: &[PodFact], engine: &EngineView) -> NodeView {
     let replicated = |group: &str| pods.iter().filter(|p| p.set == group).count() > 1;
     let masters: BTreeSet<&String> = engine
@@ -74,7 +74,7 @@ async fn nodes(client: &Client, pods: &[PodFact], engine: &EngineView) -> NodeVi
         pods.iter().filter(|p| wanted(p)).filter_map(|p| p.node.clone()).collect()
     };
     let mut view = NodeView::default();
-    let leading = of(&|p| masters.contains(&p.name));
+    let leading = of(&|p| masters.contains(&p.name) || p.role.as_deref() == Some(labels::MASTER));
     look_at(client, &leading, &mut view).await;
     if !view.cordoned.is_empty() {
         let groups: BTreeSet<&String> = pods

@@ -50,6 +50,10 @@ pub fn outlook(
     changes.extend(plan.growths.iter().map(|g| {
         change("Grow", format!("PersistentVolumeClaim/{}", g.claim), Some(format!("from {} to {}", g.from, g.to)))
     }));
+    changes.extend(plan.ownerships.iter().map(|o| {
+        let why = if o.owned { "it goes with the BrokerCluster" } else { "it stays when the BrokerCluster goes" };
+        change("Update", format!("PersistentVolumeClaim/{}", o.claim), Some(why.into()))
+    }));
     changes.extend(plan.claims.iter().map(|c| PlannedChange {
         risk: Risk::DataLoss,
         ..change(

@@ -45,6 +45,18 @@ pub enum InvalidSpec {
         /// MiB needed.
         least: i64,
     },
+    /// The memory limit is large enough, and the heap's share of it is not what the rest can live with.
+    #[error("{field}: {percent} does not fit a limit of {limit} MiB: {}, or a larger resources.limits.memory", advice.map_or_else(|| "remove it".to_owned(), |(least, most)| format!("write {least} to {most}")))]
+    HeapDoesNotFit {
+        /// Path in the spec.
+        field: String,
+        /// Percent given.
+        percent: i32,
+        /// The memory limit, in MiB.
+        limit: i64,
+        /// Least and most percent that fit, where some do.
+        advice: Option<(i32, i32)>,
+    },
     /// The engine has no such key.
     #[error("RocketMQ {version} has no key {key} ({field}): {}", advice.as_ref().map_or_else(|| "remove it".to_owned(), |k| format!("write {k}")))]
     UnknownKey {
@@ -176,10 +188,18 @@ fn pods(component: Component, field: &str, role: &Role, version: &str) -> Result
         .unwrap_or_else(|| Quantity(format!("{}Mi", Memory::default_limit(component))));
     let limit = quantity::mebibytes(&memory.0).unwrap_or(0);
     let heap_percent = role.jvm.as_ref().and_then(|j| j.heap_percent);
-    let memory_split = Memory::divide(component, limit, heap_percent).ok_or_else(|| InvalidSpec::TooLittleMemory {
-        field: format!("spec.{field}.resources.limits.memory"),
-        given: limit,
-        least: Memory::least(component),
+    let memory_split = Memory::divide(component, limit, heap_percent).ok_or_else(|| match heap_percent {
+        Some(percent) if limit >= Memory::least(component) => InvalidSpec::HeapDoesNotFit {
+            field: format!("spec.{field}.jvm.heapPercent"),
+            percent,
+            limit,
+            advice: Memory::heap_percents(component, limit),
+        },
+        _ => InvalidSpec::TooLittleMemory {
+            field: format!("spec.{field}.resources.limits.memory"),
+            given: limit,
+            least: Memory::least(component),
+        },
     })?;
     limits.entry("memory".into()).or_insert_with(|| memory.clone());
     requests.entry("memory".into()).or_insert(memory);

@@ -13,10 +13,10 @@ use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::resources::config;
 use crate::broker_cluster::safety::{Consent, may_restart};
 use crate::broker_cluster::scale::{self, Gone};
-use crate::broker_cluster::steps::{Cause, Plan, Step, elect};
+use crate::broker_cluster::steps::{Cause, Plan, Step};
 use crate::broker_cluster::upgrade::course;
 use crate::broker_cluster::view::{Observed, PodFact};
-use crate::broker_cluster::volumes::{growths, surplus_claims};
+use crate::broker_cluster::volumes::{growths, of_group, ownerships, surplus_claims};
 use crate::broker_cluster::writes::wanted;
 use crate::broker_cluster::{evacuation, formats, given_up, identities, outlook, outsiders, roles, stranded};
 use crate::child::{ChildKind, ChildRef, Write};
@@ -38,7 +38,7 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
     let gone = scale::gone(&cluster, observed, &mut holds);
     let removed = match &gone {
         Some(Gone::Delete(group)) => Some(group.clone()),
-        Some(Gone::Forget(_)) | None => None,
+        Some(Gone::Forget(_) | Gone::Volumes(_)) | None => None,
     };
     let removed = removed.as_deref();
     let (mut resources, mut writes) = wanted(&cluster, observed, removed, &mut holds)?;
@@ -74,15 +74,21 @@ pub fn plan(declared: &Cluster, observed: &Observed) -> Result<Plan, serde_json:
     calls.extend(stranded::strays(&cluster, observed));
     calls.extend(identities::stale(&cluster, observed));
     calls.extend(scale::offsets(&cluster, observed));
-    if let Some(Gone::Forget(call)) = gone {
-        calls.push(call);
+    let mut claims = surplus_claims(&cluster, observed);
+    match gone {
+        Some(Gone::Forget(call)) => calls.push(call),
+        Some(Gone::Volumes(group)) => {
+            claims.extend(of_group(observed, &group).into_iter().filter(|c| !c.terminating).cloned());
+        }
+        Some(Gone::Delete(_)) | None => {}
     }
     let mut plan = Plan {
         resources,
         writes,
         growths: growths(&cluster, observed),
-        claims: surplus_claims(&cluster, observed),
-        roles: roles::labels(&cluster, observed),
+        ownerships: ownerships(&cluster, observed),
+        claims,
+        roles: roles::labels(&cluster, observed, step.as_ref()),
         closing,
         calls,
         step,
@@ -175,8 +181,8 @@ fn next_step(
                     cause: Cause::Outdated,
                 });
             }
-            Ok(Consent::MoveMasterFirst { to, id }) => {
-                return Some(elect(observed, &pod.set, to, id, &pod.name));
+            Ok(Consent::MoveMasterFirst { to, id, end }) => {
+                return Some(Step::Elect { group: pod.set.clone(), to, id, from: pod.name.clone(), end });
             }
             Err(hold) => holds.push(hold),
         }

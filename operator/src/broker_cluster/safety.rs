@@ -1,4 +1,10 @@
 //! May this pod stop now? A decision with a reason. What is not known is a no.
+//!
+//! Of brokers two facts are asked, and two others are not needed beside them. *How far a replica is behind* is what the sync state set says, and says better:
+//! its master lets a message be acknowledged only when every member has it, so a member lacks nothing that matters, while a number of bytes is old when it is
+//! read and never 0 where messages flow. *Epochs* tell which of two logs is the group's; the members of the set have the same history up to the last
+//! acknowledged message, and the controllers elect nobody else. What neither the set nor an epoch tells is what lies on a disk behind the end of a log
+//! (rocketmq #10666: both logs call it the same epoch): for that there are `ends`, and the end that a former master had ([`overwritten`]).
 
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
@@ -18,6 +24,8 @@ pub enum Consent {
         to: String,
         /// Its broker id.
         id: i64,
+        /// Where the log of the pod ends, in bytes: it may not be stopped before the new master's log is longer.
+        end: i64,
     },
 }
 
@@ -78,11 +86,8 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     let sync = observed.engine.sync(group).map_err(unknown)?;
     let leads = sync.master.as_deref() == Some(&pod.name);
     if !pod.ready && !leads && !sync.in_sync.contains(&pod.name) {
-        // It serves nothing and holds no copy that counts. But a former master that is stopped between the truncation of its log and new data in that place
-        // finds the old data again (rocketmq #10666) and goes on from there: its copy would be another one than the others', and nobody would notice.
-        let alive = sync.identities.iter().any(|i| i.pod == pod.name && i.alive);
-        let copies = alive && pod.trouble.is_none() && sync.answering.contains(&pod.name);
-        return if copies { Err(Hold::CatchesUp { pod: pod.name.clone() }) } else { Ok(Consent::Stop) };
+        // It serves nothing and holds no copy that counts.
+        return if copies(sync, pod) { Err(Hold::CatchesUp { pod: pod.name.clone() }) } else { Ok(Consent::Stop) };
     }
     if let Some(other) = not_well(observed, pod, replicas) {
         return Err(Hold::OtherPodDown { pod: pod.name.clone(), other });
@@ -90,12 +95,8 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
     let Some(master) = &sync.master else {
         return Err(Hold::NoMaster { pod: pod.name.clone(), group: group.clone() });
     };
-    if !leads && let Some(end) = pod.log_end {
-        // What was cut off its log when it handed over is valid on its disk until as much has come in its place.
-        let overwritten = sync.ends.get(master).is_some_and(|now| *now >= end);
-        if !overwritten {
-            return Err(Hold::CatchesUp { pod: pod.name.clone() });
-        }
+    if !leads && !overwritten(sync, pod) {
+        return Err(Hold::CatchesUp { pod: pod.name.clone() });
     }
     let left: Vec<String> = sync.in_sync.iter().filter(|p| **p != pod.name).cloned().collect();
     // Every other replica, not just as many as writes need: the next failure must not find a group already thin.
@@ -104,22 +105,35 @@ fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> 
         return Err(Hold::NotEnoughInSync { pod: pod.name.clone(), group: group.clone(), in_sync: left, wanted });
     }
     route_is_everywhere(observed, pod, group, master)?;
-    if leads { successor(observed, sync, &left).ok_or_else(|| unknown(no_id())) } else { Ok(Consent::Stop) }
+    if leads { hand_over(observed, sync, &pod.name, &left).map_err(unknown) } else { Ok(Consent::Stop) }
 }
 
-fn successor(observed: &Observed, sync: &SyncState, left: &[String]) -> Option<Consent> {
+/// Does it copy what it lacks? A former master that is stopped between the truncation of its log and new data in that place finds the old data again
+/// (rocketmq #10666) and goes on from there: its copy would be another one than the others', and nobody would notice.
+pub fn copies(sync: &SyncState, pod: &PodFact) -> bool {
+    let alive = sync.identities.iter().any(|i| i.pod == pod.name && i.alive);
+    let in_sync = sync.in_sync.contains(&pod.name);
+    !in_sync && alive && pod.trouble.is_none() && sync.answering.contains(&pod.name)
+}
+
+/// What was cut off its log when it handed over is valid on its disk until as much has come in its place. Who has not handed over has nothing of that kind.
+pub fn overwritten(sync: &SyncState, pod: &PodFact) -> bool {
+    let now = sync.master.as_ref().and_then(|master| sync.ends.get(master));
+    pod.log_end.is_none_or(|end| now.is_some_and(|now| *now >= end))
+}
+
+/// To whom of `left`, all in sync, the master `from` hands over.
+pub fn hand_over(observed: &Observed, sync: &SyncState, from: &str, left: &[String]) -> Result<Consent, Unknown> {
+    let unknown = |message: &str| Unknown { reason: Reason::FactsUnknown.as_str().into(), message: message.into() };
+    // Without it nobody could tell later when the former master may stop.
+    let end = *sync.ends.get(from).ok_or_else(|| unknown("it has not said where its log ends"))?;
     // One that stays where it is, before one whose node is about to be drained.
     let (leaving, staying): (Vec<&String>, Vec<&String>) = left.iter().partition(|to| observed.on_cordoned(to));
     // The set shrinks to the new master: were it gone already, every message since would wait for it.
-    staying
-        .into_iter()
-        .chain(leaving)
-        .filter(|to| sync.answering.contains(*to))
-        .find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id }))
-}
-
-fn no_id() -> Unknown {
-    Unknown { reason: Reason::FactsUnknown.as_str().into(), message: "no in-sync replica answers".into() }
+    let mut answering = staying.into_iter().chain(leaving).filter(|to| sync.answering.contains(*to));
+    answering
+        .find_map(|to| sync.ids.get(to).map(|id| Consent::MoveMasterFirst { to: to.clone(), id: *id, end }))
+        .ok_or_else(|| unknown("no in-sync replica answers"))
 }
 
 /// Clients learn of masters from name servers: all that answer must agree before a pod goes, and all must answer.
@@ -137,3 +151,7 @@ fn route_is_everywhere(observed: &Observed, pod: &PodFact, group: &str, master: 
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "safety_tests.rs"]
+mod tests;

@@ -11,8 +11,10 @@ use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent::{existing, set};
 use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
-use crate::broker_cluster::steps::{Step, elect};
-use crate::broker_cluster::view::{Left, Observed, Queues};
+use crate::broker_cluster::safety::{Consent, copies, hand_over, overwritten};
+use crate::broker_cluster::steps::Step;
+use crate::broker_cluster::view::{Left, Observed, PodFact, Queues};
+use crate::broker_cluster::volumes::of_group;
 
 /// Seconds for which nothing may be left before a group goes: clients ask for routes every 30 s, and what a consumer holds comes back within seconds of
 /// its time.
@@ -231,6 +233,8 @@ fn first(offsets: &Queues) -> Queues {
 pub enum Gone {
     /// Its objects may go.
     Delete(String),
+    /// First its volumes go: were they there when the group is declared again, they would hold ids that nobody knows.
+    Volumes(String),
     /// First the controllers forget it.
     Forget(Call),
 }
@@ -254,7 +258,14 @@ pub fn gone(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> O
     }
     let held = |why: String| Hold::Draining { group: group.clone(), why };
     match observed.engine.sync(&group) {
-        Ok(sync) if sync.identities.is_empty() => Some(Gone::Delete(group)),
+        Ok(sync) if sync.identities.is_empty() => {
+            let volumes = of_group(observed, &group);
+            if volumes.is_empty() {
+                return Some(Gone::Delete(group));
+            }
+            holds.push(held("its volumes are being deleted".into()));
+            Some(Gone::Volumes(group))
+        }
         Ok(sync) if sync.master.is_none() => Some(Gone::Forget(Call::ForgetGroup { group })),
         Ok(_) => {
             holds.push(held("the controllers have not missed its master yet".into()));
@@ -302,11 +313,20 @@ fn may_shrink(cluster: &Cluster, observed: &Observed, group: &str) -> Result<Opt
     }
     match &sync.master {
         None => Err(held(format!("{group} has no master"))),
-        Some(master) if *master == pod => {
-            let to = rest.iter().find_map(|p| Some((p, sync.ids.get(p).filter(|_| sync.answering.contains(p))?)));
-            let (to, id) = to.ok_or_else(|| held("no in-sync replica answers".into()))?;
-            Ok(Some(elect(observed, group, to.clone(), *id, &pod)))
+        Some(master) if *master == pod => match hand_over(observed, sync, &pod, &rest) {
+            Ok(Consent::MoveMasterFirst { to, id, end }) => {
+                Ok(Some(Step::Elect { group: group.to_owned(), to, id, from: pod.clone(), end }))
+            }
+            Ok(Consent::Stop) => Ok(None),
+            Err(unknown) => Err(held(unknown.message)),
+        },
+        Some(_) => {
+            // Its volume may come back with the next replica that is declared, and what was cut off its log with it.
+            let catches_up = |p: &&PodFact| p.name == pod && (copies(sync, p) || !overwritten(sync, p));
+            match observed.pods.iter().find(catches_up) {
+                Some(_) => Err(held(Hold::CatchesUp { pod: pod.clone() }.why())),
+                None => Ok(None),
+            }
         }
-        Some(_) => Ok(None),
     }
 }

@@ -11,8 +11,8 @@ use crate::broker_cluster::call::Call;
 use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::roles::Role;
-use crate::broker_cluster::view::{ClaimFact, Observed};
-use crate::broker_cluster::volumes::Growth;
+use crate::broker_cluster::view::ClaimFact;
+use crate::broker_cluster::volumes::{Growth, Ownership};
 use crate::child::Write;
 
 /// What is to be done now.
@@ -26,6 +26,9 @@ pub struct Plan {
     /// Volumes that are to grow. They disturb nothing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub growths: Vec<Growth>,
+    /// Volume claims that are to go with the BrokerCluster, or not any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ownerships: Vec<Ownership>,
     /// Volume claims of replicas that were declared away.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub claims: Vec<ClaimFact>,
@@ -59,9 +62,10 @@ impl Plan {
     /// Nothing is to be done now.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        let Self { writes, growths, claims, roles, calls, step, .. } = self;
+        let Self { writes, growths, ownerships, claims, roles, calls, step, .. } = self;
         writes.is_empty()
             && growths.is_empty()
+            && ownerships.is_empty()
             && claims.is_empty()
             && roles.is_empty()
             && calls.is_empty()
@@ -84,8 +88,7 @@ pub enum Step {
         /// Pod that is master now.
         from: String,
         /// Where its log ended at the last look, in bytes.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        end: Option<i64>,
+        end: i64,
     },
     /// Delete a pod; its StatefulSet makes it again from the new template.
     Restart {
@@ -139,13 +142,6 @@ impl Cause {
             Self::Outsider => "because it answers and follows no leader",
         }
     }
-}
-
-/// The election of another master than `from`.
-#[must_use]
-pub fn elect(observed: &Observed, group: &str, to: String, id: i64, from: &str) -> Step {
-    let end = observed.engine.sync(group).ok().and_then(|s| s.ends.get(from).copied());
-    Step::Elect { group: group.to_owned(), to, id, from: from.to_owned(), end }
 }
 
 /// What one pass over a cluster came to.

@@ -82,6 +82,9 @@ pub struct ClaimFact {
     /// Whether it is being deleted.
     #[serde(default)]
     pub terminating: bool,
+    /// Whether it goes with the BrokerCluster.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub owned: bool,
     /// Size that is asked for.
     #[serde(default)]
     pub requested: String,
@@ -90,16 +93,23 @@ pub struct ClaimFact {
     pub capacity: Option<String>,
 }
 
+// The signature is serde's.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(value: &bool) -> bool {
+    !value
+}
+
 impl ClaimFact {
-    /// The facts of a claim.
+    /// The facts of a claim; `owner` is the uid of the BrokerCluster.
     #[must_use]
-    pub fn of(claim: &PersistentVolumeClaim) -> Self {
+    pub fn of(claim: &PersistentVolumeClaim, owner: &str) -> Self {
         let size = |sizes: Option<&BTreeMap<String, Quantity>>| sizes?.get("storage").map(|q| q.0.clone());
         let resources = claim.spec.as_ref().and_then(|s| s.resources.as_ref());
         Self {
             name: claim.name_any(),
             uid: claim.uid().unwrap_or_default(),
             terminating: claim.metadata.deletion_timestamp.is_some(),
+            owned: claim.owner_references().iter().any(|o| o.uid == owner),
             requested: size(resources.and_then(|r| r.requests.as_ref())).unwrap_or_default(),
             capacity: size(claim.status.as_ref().and_then(|s| s.capacity.as_ref())),
         }

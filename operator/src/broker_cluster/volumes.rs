@@ -21,6 +21,48 @@ pub struct Growth {
     pub to: String,
 }
 
+/// A volume claim that is to go with the BrokerCluster, or not any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ownership {
+    /// Name of the claim.
+    pub claim: String,
+    /// That very claim.
+    pub uid: String,
+    /// It is to go with the BrokerCluster.
+    pub owned: bool,
+}
+
+/// Claims of the replicas that there are, where it is otherwise than declared with whom they go.
+#[must_use]
+pub fn ownerships(cluster: &Cluster, observed: &Observed) -> Vec<Ownership> {
+    let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
+        let owned = !volume.retain;
+        let claims = (0..replicas).map(move |i| names::claim(&set, i));
+        let other = claims.filter_map(|name| observed.claims.iter().find(|c| c.name == name));
+        let other = other.filter(|c| !c.terminating && c.owned != owned);
+        other.map(|c| Ownership { claim: c.name.clone(), uid: c.uid.clone(), owned }).collect::<Vec<_>>()
+    };
+    sets(cluster).into_iter().flat_map(of_set).collect()
+}
+
+/// Claims of a broker group.
+#[must_use]
+pub fn of_group<'a>(observed: &'a Observed, group: &str) -> Vec<&'a ClaimFact> {
+    let pod = |c: &&ClaimFact| c.name.strip_prefix(names::CLAIM_PREFIX)?.rsplit_once('-').map(|(set, _)| set == group);
+    observed.claims.iter().filter(|c| pod(c).unwrap_or(false)).collect()
+}
+
+/// Every StatefulSet with volumes: its name, how many replicas it has, and their volume.
+fn sets(cluster: &Cluster) -> Vec<(String, i32, &Volume)> {
+    let controllers =
+        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
+    let groups = cluster.groups().into_iter().map(|g| {
+        let replicas = cluster.replicas_of(&g);
+        (g, replicas, &cluster.brokers.volume)
+    });
+    std::iter::once(controllers).chain(groups).collect()
+}
+
 /// Volumes of replicas that were declared away, where volumes are not to be kept.
 #[must_use]
 pub fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
@@ -42,13 +84,6 @@ pub fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> 
 /// Claims that ask for less than is declared.
 #[must_use]
 pub fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
-    let controllers =
-        (cluster.component(Component::Controller), cluster.controllers.replicas, &cluster.controllers.volume);
-    let mut sets = vec![controllers];
-    sets.extend(cluster.groups().into_iter().map(|g| {
-        let replicas = cluster.replicas_of(&g);
-        (g, replicas, &cluster.brokers.volume)
-    }));
     let growth = |claim: String, to: &str| {
         let from = &observed.claims.iter().find(|c| c.name == claim && !c.terminating)?.requested;
         let smaller = quantity::parse(from)? < quantity::parse(to)?;
@@ -57,7 +92,7 @@ pub fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
     let of_set = |(set, replicas, volume): (String, i32, &Volume)| {
         (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
     };
-    sets.into_iter().flat_map(of_set).collect()
+    sets(cluster).into_iter().flat_map(of_set).collect()
 }
 
 /// Size of the volumes of a StatefulSet, by its claims' template.

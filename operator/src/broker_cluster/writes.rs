@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::hold::Hold;
+use crate::broker_cluster::resources::proxy::keep_replicas;
 use crate::broker_cluster::resources::{Resources, resources};
 use crate::broker_cluster::view::Observed;
 use crate::broker_cluster::volumes::keep_claims;
@@ -31,6 +32,9 @@ pub(super) fn wanted(
     }
     for set in &mut declared.stateful_sets {
         keep_claims(set, observed, holds);
+    }
+    for deployment in &mut declared.deployments {
+        keep_replicas(deployment, cluster, &observed.live.deployments);
     }
     let writes = writes(cluster, &declared, observed, removed, holds)?;
     Ok((declared, writes))

@@ -1,5 +1,7 @@
 //! An operator without a client: the passes of broker_cluster/mod.rs over a [`World`].
 
+use std::collections::BTreeSet;
+
 use gantry::broker_cluster::cluster::{Cluster, Mode};
 use gantry::broker_cluster::parse::{self};
 use gantry::broker_cluster::plan::{self};
@@ -28,6 +30,7 @@ struct Sight {
     generation: Option<i64>,
     pods: Vec<PodFact>,
     engine: EngineView,
+    cordoned: BTreeSet<String>,
     /// The time, where something waits for it.
     now: Option<u64>,
 }
@@ -40,7 +43,7 @@ pub struct Pass {
     pub observed: Observed,
     /// What was to be done.
     pub plan: Plan,
-    /// How many writes and steps were made.
+    /// How many writes were made, those of the step and of the status among them.
     pub done: usize,
     /// The process ended before the next write.
     pub killed: bool,
@@ -51,10 +54,16 @@ pub struct Pass {
 }
 
 impl Pass {
-    /// Was its step taken, after everything that comes before it?
+    /// Was its step taken as a whole, after everything that comes before it?
     pub fn stepped(&self) -> bool {
-        let Plan { writes, growths, claims, calls, .. } = &self.plan;
-        self.done > writes.len() + growths.len() + claims.len() + calls.len()
+        let before = self.before_calls() + self.plan.calls.len();
+        self.plan.step.as_ref().is_some_and(|step| self.done >= before + World::parts(step))
+    }
+
+    /// How many writes come before its calls.
+    pub fn before_calls(&self) -> usize {
+        let Plan { writes, growths, ownerships, claims, roles, .. } = &self.plan;
+        writes.len() + growths.len() + ownerships.len() + claims.len() + roles.len()
     }
 
     /// Nothing was written.
@@ -88,7 +97,8 @@ impl Operator {
             || pods.iter().any(|p| p.gone_since.is_some())
             || status.into_iter().any(|g| !g.phase.is_open());
         let now = waits.then_some(world.now);
-        let sight = Sight { now, version: world.api.version(), generation: object.metadata.generation, pods, engine };
+        let (version, generation, cordoned) = (world.api.version(), object.metadata.generation, world.cordoned.clone());
+        let sight = Sight { now, version, generation, pods, engine, cordoned };
         if self.idle_at.as_ref() == Some(&sight) {
             return None;
         }
@@ -109,7 +119,7 @@ pub fn pass(world: &mut World, object: &mut BrokerCluster, writes_left: Option<u
         apply(world, &mut pass, writes_left);
     }
     if !pass.killed {
-        publish(world, object, &mut pass);
+        publish(world, object, &mut pass, writes_left);
     }
     pass
 }
@@ -133,6 +143,14 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
             return;
         }
         world.grow(growth);
+        pass.done += 1;
+    }
+    for ownership in &pass.plan.ownerships {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        world.own(ownership);
         pass.done += 1;
     }
     for claim in &pass.plan.claims {
@@ -163,23 +181,32 @@ fn apply(world: &mut World, pass: &mut Pass, writes_left: Option<usize>) {
         pass.done += 1;
     }
     let Some(step) = &pass.plan.step else { return };
-    if killed(pass.done) {
-        pass.killed = true;
-        return;
-    }
-    match world.take(step, &pass.cluster) {
-        Ok(()) => pass.done += 1,
-        Err(failure) => pass.failure = Some(failure),
+    for part in 0..World::parts(step) {
+        if killed(pass.done) {
+            pass.killed = true;
+            return;
+        }
+        if let Err(failure) = world.take(step, part, &pass.cluster) {
+            pass.failure = Some(failure);
+            return;
+        }
+        pass.done += 1;
     }
 }
 
-fn publish(world: &World, object: &mut BrokerCluster, pass: &mut Pass) {
+fn publish(world: &World, object: &mut BrokerCluster, pass: &mut Pass, writes_left: Option<usize>) {
     let old = object.status.clone().unwrap_or_default();
     let outcome = Outcome { plan: &pass.plan, failure: pass.failure.clone() };
     let new = status::status(&pass.cluster, &pass.observed, &outcome, &old, &at(world.now));
     if object.status.as_ref() != Some(&new) {
+        // It is a write like any other: a process may end between the last change and what it says of it.
+        if pass.cluster.mode == Mode::Apply && writes_left.is_some_and(|left| pass.done >= left) {
+            pass.killed = true;
+            return;
+        }
         object.status = Some(new);
         pass.published = true;
+        pass.done += usize::from(pass.cluster.mode == Mode::Apply);
     }
 }
 

@@ -10,9 +10,11 @@ use gantry::broker_cluster::steps::Step;
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;
+use gantry::labels;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
 use gantry_crds::status::GroupPhase;
+use serde_json::Value;
 
 use super::operator::{Operator, Pass, condition};
 use super::parsed;
@@ -52,6 +54,7 @@ impl Oracle {
             return Ok(None);
         };
         judge_removed(world, &pass)?;
+        judge_shrunk(&before, &pass)?;
         let step = pass
             .plan
             .step
@@ -104,6 +107,9 @@ impl Oracle {
     fn judge(&self, before: &Before, cluster: &Cluster, seen: &Observed, step: &Step) -> Result<(), String> {
         if let Step::GiveUp { pod, .. } = step {
             return judge_given_up(before, cluster, pod);
+        }
+        if let Step::Elect { group, to, .. } = step {
+            return judge_elected(before, group, to);
         }
         let Step::Restart { pod, component, .. } = step else { return Ok(()) };
         let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
@@ -171,6 +177,10 @@ struct Before {
     addresses: BTreeMap<String, String>,
     /// Pods whose nodes are gone.
     lost: BTreeSet<String>,
+    /// Addresses of processes that answer.
+    serving: BTreeSet<String>,
+    /// Replicas of StatefulSets, as Gantry declared them last.
+    replicas: BTreeMap<String, i32>,
 }
 
 impl Before {
@@ -178,7 +188,18 @@ impl Before {
         let addresses: BTreeMap<String, String> =
             world.pods.values().filter_map(|p| Some((p.name.clone(), world.address(p)?))).collect();
         let lost = world.pods.keys().filter(|p| world.is_lost(p)).cloned().collect();
-        Self { groups: world.group_facts(), addresses, lost }
+        let serving = addresses.values().filter(|a| world.engine.world(|w| w.serves(a))).cloned().collect();
+        let replicas = world.api.of_kind(ChildKind::StatefulSet);
+        let replicas =
+            replicas.filter_map(|s| Some((s["metadata"]["name"].as_str()?.to_owned(), declared(s)?))).collect();
+        Self { groups: world.group_facts(), addresses, lost, serving, replicas }
+    }
+
+    /// Is a replica in sync, and does its process answer?
+    fn is_copy(&self, group: &str, pod: &str) -> bool {
+        let address = self.addresses.get(pod);
+        let in_sync = |facts: &GroupFacts| facts.in_sync.iter().any(|r| Some(&r.address) == address);
+        self.groups.get(group).is_some_and(in_sync) && address.is_some_and(|a| self.serving.contains(a))
     }
 }
 
@@ -194,7 +215,17 @@ fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     }
     // To take a replica away is a step of its own, and comes when all else is written.
     let replicas = ["metadata.annotations.gantry.dev/replicas", "spec.replicas"];
-    again.writes.retain(|w| !matches!(w, Write::Update { differences, .. } if *differences == replicas));
+    let shrinks = |w: &&Write| matches!(w, Write::Update { differences, .. } if *differences == replicas);
+    let shrinking: Vec<String> = again.writes.iter().filter(shrinks).map(|w| w.child().name.clone()).collect();
+    // Its budgets come with it.
+    let of_it = |name: &str| {
+        shrinking.iter().any(|g| name.strip_prefix(g.as_str()).is_some_and(|r| r.is_empty() || r == "-master"))
+    };
+    again.writes.retain(|w| match w.child().kind {
+        ChildKind::StatefulSet => !shrinks(&w),
+        ChildKind::PodDisruptionBudget => !of_it(&w.child().name),
+        _ => true,
+    });
     if again.writes.is_empty() {
         Ok(())
     } else {
@@ -231,6 +262,38 @@ fn judge_copy(before: &Before, cluster: &Cluster, pod: &str, group: &str) -> Res
     }
     if alive.contains(address) && left < usize::try_from(cluster.brokers.min_in_sync).unwrap_or(0) {
         return Err(format!("only {left} copies in sync would be left"));
+    }
+    Ok(())
+}
+
+/// How many pods of a StatefulSet Gantry wants.
+fn declared(set: &Value) -> Option<i32> {
+    set["metadata"]["annotations"][labels::REPLICAS].as_str()?.parse().ok()
+}
+
+/// Who is made master has everything and answers.
+fn judge_elected(before: &Before, group: &str, to: &str) -> Result<(), String> {
+    if before.is_copy(group, to) { Ok(()) } else { Err(format!("{to} is not in sync or does not answer")) }
+}
+
+/// A replica is taken away only where all others are copies, and one of them is the master. A group that goes as a whole is judged by what it holds.
+fn judge_shrunk(before: &Before, pass: &Pass) -> Result<(), String> {
+    for write in pass.plan.writes.iter().take(pass.done) {
+        let Write::Update { child, object, .. } = write else { continue };
+        let (group, is, was) = (&child.name, declared(object), before.replicas.get(&child.name));
+        let (Some(is), Some(was), ChildKind::StatefulSet) = (is, was, child.kind) else { continue };
+        let goes = pass.plan.phases.get(group) == Some(&GroupPhase::Removing);
+        if is >= *was || goes || !before.groups.contains_key(group) {
+            continue;
+        }
+        let master = before.groups[group].master_address.as_ref();
+        let left: Vec<String> = (0..is).map(|i| format!("{group}-{i}")).collect();
+        if let Some(thin) = left.iter().find(|p| !before.is_copy(group, p)) {
+            return Err(format!("{group} shrinks to {is} although {thin} is not in sync or does not answer"));
+        }
+        if !left.iter().any(|p| before.addresses.get(p) == master) {
+            return Err(format!("{group} shrinks to {is} and loses its master"));
+        }
     }
     Ok(())
 }

@@ -56,6 +56,7 @@ enum Mend {
     Startable(String),
     Readers,
     Due(String),
+    Uncordon(String),
 }
 
 /// A cluster and its fate.
@@ -68,6 +69,8 @@ pub struct Schedule {
     oracle: Oracle,
     mends: BTreeMap<u64, Vec<Mend>>,
     operator_back_at: u64,
+    /// The pod whose node is being drained.
+    drained: Option<String>,
     log: Vec<String>,
 }
 
@@ -100,7 +103,7 @@ impl Schedule {
         world.broken = dice.one(&Component::ALL).map(|role| (BROKEN.to_owned(), *role));
         let log = vec![format!("seed {seed}: {spec}")];
         let (oracle, mends) = (Oracle::default(), BTreeMap::new());
-        Self { seed, dice, world, object, spec, oracle, mends, operator_back_at: 0, log }
+        Self { seed, dice, world, object, spec, oracle, mends, operator_back_at: 0, drained: None, log }
     }
 
     /// What happened, a line each.
@@ -139,6 +142,7 @@ impl Schedule {
             self.mend(&mend);
         }
         self.world.tick();
+        self.evict();
         // An operator is woken by events, at the latest after some seconds.
         if now >= self.operator_back_at && self.dice.below(2) == 0 {
             let killed_before = (self.dice.below(8) == 0).then(|| usize::try_from(self.dice.below(6)).unwrap());
@@ -155,6 +159,15 @@ impl Schedule {
         Ok(())
     }
 
+    /// `kubectl drain` tries every five seconds.
+    fn evict(&mut self) {
+        let Some(pod) = self.drained.clone().filter(|_| self.world.now.is_multiple_of(5)) else { return };
+        if self.world.pods.get(&pod).is_some_and(|p| !p.terminating) && self.world.evict(&pod) {
+            self.note(format!("{pod} is evicted"));
+            self.drained = None;
+        }
+    }
+
     fn pass(&mut self, writes_left: Option<usize>) -> Result<(), String> {
         let old = self.object.status.clone().unwrap_or_default();
         let Some(pass) = self.oracle.watched_pass(&mut self.world, &mut self.object, writes_left)? else {
@@ -163,8 +176,7 @@ impl Schedule {
         for write in pass.plan.writes.iter().take(pass.done) {
             self.note(format!("wrote {}", serde_json::to_string(write).unwrap()));
         }
-        let before = pass.plan.writes.len() + pass.plan.growths.len() + pass.plan.claims.len();
-        for call in pass.plan.calls.iter().take(pass.done.saturating_sub(before)) {
+        for call in pass.plan.calls.iter().take(pass.done.saturating_sub(pass.before_calls())) {
             self.note(format!("call {call:?}"));
         }
         if let Some(step) = pass.plan.step.as_ref().filter(|_| pass.stepped()) {
@@ -236,6 +248,14 @@ impl Schedule {
                 return Err(format!("ConfigMap {name} is left over"));
             }
         }
+        // Every group that is left is open: its master takes messages.
+        for group in cluster.groups() {
+            let closed =
+                |w: &gantry::engine::fake::World| !w.serving_master(&group).is_some_and(|m| w.takes_messages(m));
+            if self.world.engine.world(|w| closed(w)) {
+                return Err(format!("{group} takes no messages"));
+            }
+        }
         for set in self.world.api.of_kind(ChildKind::StatefulSet) {
             let (name, current) = (&set["metadata"]["name"], &set["status"]["updateRevision"]);
             if let Some(facts) = self.world.group_facts().get(name.as_str().unwrap_or_default()) {
@@ -264,6 +284,10 @@ impl Schedule {
             }
             Mend::Readers => self.world.engine.world(|w| w.reader.iter_mut().for_each(|r| r.away = false)),
             Mend::Due(address) => self.world.engine.world(|w| w.delay_messages(address, 0)),
+            Mend::Uncordon(pod) => {
+                self.world.uncordon(pod);
+                self.drained = None;
+            }
             Mend::EngineAnswers => self.world.engine_answers = true,
             Mend::Startable(set) => {
                 self.world.unstartable.remove(set);
@@ -289,7 +313,7 @@ impl Schedule {
             self.world.pods.values().map(|p| (p.name.clone(), self.world.address(p))).collect();
         let pod = self.dice.one(&pods).cloned();
         let until = self.world.now + 1 + self.dice.below(60);
-        match (self.dice.below(16), pod) {
+        match (self.dice.below(17), pod) {
             (0, Some((pod, _))) => {
                 self.note(format!("somebody deletes Pod/{pod}"));
                 self.world.delete_pod(&pod);
@@ -328,6 +352,12 @@ impl Schedule {
                 self.mends.entry(until).or_default().push(Mend::Startable(set));
             }
             (10, Some((pod, Some(address)))) => self.lose_node(&pod, &address),
+            (13, Some((pod, Some(_)))) if pod.contains("-broker-") && self.drained.is_none() => {
+                self.note(format!("the node of {pod} is drained until {until}"));
+                self.world.cordon(&pod);
+                self.mends.entry(until).or_default().push(Mend::Uncordon(pod.clone()));
+                self.drained = Some(pod);
+            }
             (11, _) => {
                 self.note("consumers are away".into());
                 self.world.engine.world(|w| w.reader.iter_mut().for_each(|r| r.away = true));
@@ -375,10 +405,7 @@ impl Schedule {
     }
 
     fn delete_child(&mut self) {
-        // With reclaimPolicy Delete Kubernetes deletes the volumes with a StatefulSet, whoever deletes it.
-        let retain = self.spec["brokers"]["storage"]["reclaimPolicy"] == "Retain";
-        let kept = |key: &(ChildKind, String)| retain || key.0 != ChildKind::StatefulSet;
-        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).filter(kept).collect();
+        let all: Vec<(ChildKind, String)> = self.world.api.all().map(|(key, _)| key.clone()).collect();
         if let Some((kind, name)) = self.dice.one(&all).cloned() {
             self.note(format!("somebody deletes {kind:?}/{name}"));
             self.world.api.delete(kind, &name, None).expect("without a precondition it is deleted");
@@ -405,7 +432,7 @@ impl Schedule {
             (ChildKind::StatefulSet | ChildKind::Deployment, 4) => o["spec"]["replicas"] = json!(5),
             (ChildKind::Service, _) => o["spec"]["selector"] = json!({"app": "another"}),
             (ChildKind::PodDisruptionBudget, _) if o["spec"]["minAvailable"].is_null() => {
-                o["spec"]["maxUnavailable"] = json!(0);
+                o["spec"]["maxUnavailable"] = json!(7);
             }
             (ChildKind::PodDisruptionBudget, _) => o["spec"]["minAvailable"] = json!(9),
             _ => o["metadata"]["annotations"] = json!({}),

@@ -11,8 +11,8 @@ use gantry::broker_cluster::resources::Resources;
 use gantry::broker_cluster::roles::Role;
 use gantry::broker_cluster::steps::Step;
 use gantry::broker_cluster::transition;
-use gantry::broker_cluster::view::{ClaimFact, EngineView, Observed, PodFact};
-use gantry::broker_cluster::volumes::Growth;
+use gantry::broker_cluster::view::{ClaimFact, EngineView, NodeView, Observed, PodFact};
+use gantry::broker_cluster::volumes::{Growth, Ownership};
 use gantry::child::{ChildKind, Write};
 use gantry::engine::fake::World as Engine;
 use gantry::engine::fake::{FakeEngine, Reader};
@@ -67,8 +67,11 @@ pub struct Pod {
     failing_since: Option<u64>,
     /// It was told to go.
     pub terminating: bool,
-    /// What its label says it is in its broker group.
-    role: Option<String>,
+    labels: BTreeMap<String, String>,
+    /// Node that it runs on, where that matters.
+    node: Option<String>,
+    /// Where its log ended when it handed over.
+    log_end: Option<i64>,
     /// Since when its node is gone as far as the API server can tell.
     gone_since: Option<u64>,
 }
@@ -81,6 +84,8 @@ pub struct Claim {
     terminating: bool,
     /// Its volume is on a node that is gone for good.
     lost: bool,
+    /// It goes with the BrokerCluster.
+    owned: bool,
     size: String,
 }
 
@@ -104,6 +109,8 @@ pub struct World {
     pub unstartable: BTreeSet<String>,
     /// A version of the engine whose pods of a role never serve.
     pub broken: Option<(String, Component)>,
+    /// Nodes that take no new pods.
+    pub cordoned: BTreeSet<String>,
     name: String,
     uids: u64,
     /// What is read of the API again and again, and the version at which it was.
@@ -159,6 +166,7 @@ impl World {
             cut_off: BTreeSet::new(),
             unstartable: BTreeSet::new(),
             broken: None,
+            cordoned: BTreeSet::new(),
             name: cluster.name.clone(),
             uids: 0,
             listed: (u64::MAX, Resources::default()),
@@ -257,7 +265,9 @@ impl World {
             service_account: text(&spec["serviceAccountName"]),
             version: label(labels::VERSION),
             image: text(&spec["containers"][0]["image"]),
-            role: None,
+            labels: template_labels(&owner.template),
+            node: None,
+            log_end: None,
             since: self.now,
             started: None,
             ready: false,
@@ -268,7 +278,7 @@ impl World {
         };
         if let Some(size) = &owner.volume {
             let uid = format!("uid-of-claim-{}", self.uids);
-            let made = Claim { uid, terminating: false, lost: false, size: size.clone() };
+            let made = Claim { uid, terminating: false, lost: false, owned: false, size: size.clone() };
             self.claims.entry(pod.name.clone()).or_insert(made);
         }
         if let Some(address) = self.address(&pod) {
@@ -303,6 +313,56 @@ impl World {
         if let Some(address) = self.address(&pod) {
             self.engine.world(|w| w.stop(&address));
         }
+    }
+
+    /// The node of a pod takes no new ones: `kubectl drain` begins.
+    pub fn cordon(&mut self, pod: &str) {
+        let node = format!("node-of-{pod}");
+        if let Some(pod) = self.pods.get_mut(pod) {
+            pod.node = Some(node.clone());
+            self.cordoned.insert(node);
+        }
+    }
+
+    /// That node takes pods again.
+    pub fn uncordon(&mut self, pod: &str) {
+        self.cordoned.remove(&format!("node-of-{pod}"));
+    }
+
+    /// Asks for the eviction of a pod, as `kubectl drain` does again and again. `true`: it was admitted.
+    pub fn evict(&mut self, name: &str) -> bool {
+        let Some(pod) = self.pods.get(name).filter(|p| !p.terminating) else { return true };
+        let budgets: Vec<Value> = self.api.of_kind(ChildKind::PodDisruptionBudget).map(|b| b["spec"].clone()).collect();
+        let mut own = budgets.iter().filter(|spec| selects(spec, &pod.labels));
+        let admitted = match (own.next(), own.next()) {
+            (None, _) => true,
+            (Some(budget), None) => self.admits(budget, pod),
+            // The eviction API refuses pods with two.
+            (Some(_), Some(_)) => false,
+        };
+        if admitted {
+            self.delete_pod(name);
+        }
+        admitted
+    }
+
+    /// What Kubernetes makes of a budget (pkg/controller/disruption, pkg/registry/core/pod/storage/eviction.go).
+    fn admits(&self, budget: &Value, pod: &Pod) -> bool {
+        let selected = || self.pods.values().filter(|p| selects(budget, &p.labels));
+        let healthy = selected().filter(|p| p.ready && !p.terminating).count() as u64;
+        let desired = match (&budget["minAvailable"], &budget["maxUnavailable"]) {
+            (Value::Number(least), _) => least.as_u64().unwrap(),
+            (_, Value::Number(most)) => {
+                let owners: BTreeSet<_> = selected().map(|p| &p.owner).collect();
+                let declared =
+                    |(kind, name): &(ChildKind, String)| self.api.get(*kind, name)?["spec"]["replicas"].as_u64();
+                let expected: u64 = owners.into_iter().filter_map(declared).sum();
+                expected.saturating_sub(most.as_u64().unwrap())
+            }
+            other => panic!("a budget that no test has: {other:?}"),
+        };
+        // One that is not ready may go where as many as must are (IfHealthyBudget).
+        !pod.ready && healthy >= desired && desired > 0 || healthy > desired
     }
 
     /// The node of a pod is gone for good, with the volume.
@@ -364,7 +424,7 @@ impl World {
             if let Some(claim) = claim.filter(|_| self.pods.contains_key(&pod)) {
                 self.uids += 1;
                 let uid = format!("uid-of-claim-{}", self.uids);
-                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false, ..claim });
+                self.claims.insert(pod.clone(), Claim { uid, terminating: false, lost: false, owned: false, ..claim });
             }
             let address = self.address_of_broker(&pod);
             self.cut_off.remove(&address);
@@ -563,12 +623,14 @@ impl World {
             name: format!("{}{pod}", names::CLAIM_PREFIX),
             uid: c.uid.clone(),
             terminating: c.terminating,
+            owned: c.owned,
             requested: c.size.clone(),
             capacity: Some(c.size.clone()),
         });
         let claims = claims.collect();
         let now = super::operator::at(self.now).0.as_second();
-        Observed { live, claims, pods, engine, now, ..Observed::default() }
+        let nodes = NodeView { cordoned: self.cordoned.clone(), unknown: None };
+        Observed { live, claims, pods, engine, now, nodes, ..Observed::default() }
     }
 
     fn listed(&mut self) -> Resources {
@@ -583,6 +645,14 @@ impl World {
         let pod = growth.claim.trim_start_matches(names::CLAIM_PREFIX);
         if let Some(claim) = self.claims.get_mut(pod) {
             claim.size.clone_from(&growth.to);
+        }
+    }
+
+    /// Does what apply.rs does with a volume claim that goes with the BrokerCluster, or not any more.
+    pub fn own(&mut self, ownership: &Ownership) {
+        let pod = ownership.claim.trim_start_matches(names::CLAIM_PREFIX);
+        if let Some(claim) = self.claims.get_mut(pod).filter(|c| c.uid == ownership.uid) {
+            claim.owned = ownership.owned;
         }
     }
 
@@ -604,15 +674,6 @@ impl World {
                 self.api.apply(child, object, true).map_err(failed)?;
             }
             Write::Delete { uid, .. } => {
-                let object = self.api.get(child.kind, &child.name);
-                let policy = object.map(|o| o["spec"]["persistentVolumeClaimRetentionPolicy"]["whenDeleted"].clone());
-                if policy.is_some_and(|p| p == "Delete") {
-                    let of_set = format!("{}-", child.name);
-                    self.claims
-                        .iter_mut()
-                        .filter(|(p, _)| p.starts_with(&of_set))
-                        .for_each(|(_, c)| c.terminating = true);
-                }
                 self.api.delete(child.kind, &child.name, Some(uid)).map_err(failed)?;
             }
         }
@@ -622,7 +683,7 @@ impl World {
     /// Does what apply.rs does with roles of pods.
     pub fn label(&mut self, role: &Role) {
         if let Some(pod) = self.pods.get_mut(&role.pod).filter(|p| p.uid == role.uid) {
-            pod.role = Some(role.role.to_owned());
+            pod.labels.insert(labels::ROLE.to_owned(), role.role.to_owned());
         }
     }
 
@@ -636,6 +697,13 @@ impl World {
         if let Some(claim) = self.claims.get_mut(pod).filter(|c| c.uid == uid) {
             claim.terminating = true;
         }
+    }
+
+    /// Where the log of a broker ends, where it says so.
+    fn log_end(&self, pod: &str) -> Option<i64> {
+        let address = self.address_of_broker(pod);
+        let facts = self.facts_of_all();
+        facts.brokers.get(&address)?.runtime.known()?.log_end
     }
 
     /// Does what apply.rs does with a change of the engine.
@@ -652,9 +720,33 @@ impl World {
         }
     }
 
-    /// Does what apply.rs does with a step.
-    pub fn take(&mut self, step: &Step, cluster: &Cluster) -> Result<(), (Reason, String)> {
+    /// How many writes apply.rs makes for a step, one after the other.
+    pub fn parts(step: &Step) -> usize {
         match step {
+            Step::Elect { .. } => 3,
+            Step::GiveUp { .. } => 2,
+            Step::Restart { .. } => 1,
+        }
+    }
+
+    /// Does what apply.rs does with a step: one write of it.
+    pub fn take(&mut self, step: &Step, part: usize, cluster: &Cluster) -> Result<(), (Reason, String)> {
+        match step {
+            Step::Elect { from, end, .. } if part != 1 => {
+                // Before the election, and once more after it. That replicas are told of their master is nothing in this world: they find it by themselves.
+                let now = self.log_end(from).filter(|_| self.engine_answers);
+                let pod = self.pods.get_mut(from);
+                match (pod, now) {
+                    (Some(pod), Some(now)) => {
+                        pod.log_end = pod.log_end.filter(|_| part > 0).max(Some(now + (now - end).max(0)))
+                    }
+                    (_, None) if part == 0 => {
+                        return Err((Reason::EngineUnreachable, "it did not say where its log ends".into()));
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
             Step::Elect { group, id, .. } => {
                 if !self.engine_answers {
                     return Err((Reason::EngineUnreachable, "the engine can't be reached".into()));
@@ -674,10 +766,13 @@ impl World {
                 }
                 Ok(())
             }
-            Step::GiveUp { pod, uid, claim } => {
+            Step::GiveUp { pod, claim, .. } if part == 0 => {
                 if let Some((_, uid)) = claim {
                     self.delete_claim(pod, uid);
                 }
+                Ok(())
+            }
+            Step::GiveUp { pod, uid, .. } => {
                 if self.pods.get(pod).is_some_and(|p| p.uid == *uid) {
                     self.pods.remove(pod);
                 }
@@ -706,10 +801,10 @@ impl Pod {
             restarts: 0,
             trouble: None,
             ip: None,
-            node: None,
+            node: self.node.clone(),
             zone: None,
-            log_end: None,
-            role: self.role.clone(),
+            log_end: self.log_end,
+            role: self.labels.get(labels::ROLE).cloned(),
             gone_since: self.gone_since.map(|t| super::operator::at(t).0.as_second()),
         }
     }
@@ -737,4 +832,22 @@ fn nobody_answers(cluster: &Cluster) -> EngineFacts {
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+fn template_labels(template: &Value) -> BTreeMap<String, String> {
+    let labels = template["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.map(|(k, v)| (k.clone(), text(v))).collect()
+}
+
+/// Does the selector of a budget mean a pod with these labels?
+fn selects(budget: &Value, labels: &BTreeMap<String, String>) -> bool {
+    let selector = &budget["selector"];
+    let wanted = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    wanted.into_iter().all(|(k, v)| labels.get(k).map(String::as_str) == v.as_str())
+        && expressions.all(|e| {
+            let value = labels.get(e["key"].as_str().unwrap_or_default());
+            let among = value.is_some_and(|v| e["values"].as_array().is_some_and(|all| all.contains(&json!(v))));
+            (e["operator"] == "In") == among
+        })
 }

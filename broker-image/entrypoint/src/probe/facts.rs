@@ -196,7 +196,11 @@ fn sentence(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gantry_remoting::Command;
+    use gantry_remoting::command::{PREFIX, length_after};
     use gantry_remoting::controller::ReplicaIdentity;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
 
     const ME: &str = "shop-broker-0-1.shop-broker.ns.svc.cluster.local:10911";
     const OTHER: &str = "shop-broker-0-0.shop-broker.ns.svc.cluster.local:10911";
@@ -247,5 +251,40 @@ mod tests {
         for (found, expected) in cases {
             assert_eq!(leader(&found).as_deref(), expected);
         }
+    }
+
+    /// A broker's port on an address of the loopback that is this test's alone.
+    fn broker_at(ip: &str) -> (Settings, TcpListener) {
+        let settings = Settings { pod_ip: Some(ip.parse().unwrap()), ..Settings::default() };
+        let listener = TcpListener::bind(settings.own(Role::Broker.remoting_port())).unwrap();
+        (settings, listener)
+    }
+
+    #[test]
+    fn a_closed_port_proves_nothing_silence_proves_a_hang_and_any_answer_life() {
+        let (settings, listener) = broker_at("127.83.0.1");
+        drop(listener);
+        assert!(matches!(life(Role::Broker, &settings), Life::Unproven(_)));
+
+        // The kernel takes the connection, the process never does.
+        let (settings, _hangs) = broker_at("127.83.0.2");
+        let silent = life(Role::Broker, &settings);
+        assert!(matches!(silent, Life::Silent { within } if within == LIFE), "{silent:?}");
+
+        let (settings, listener) = broker_at("127.83.0.3");
+        let refuses = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut prefix = [0; PREFIX];
+            stream.read_exact(&mut prefix).unwrap();
+            let mut rest = vec![0; length_after(prefix).unwrap()];
+            stream.read_exact(&mut rest).unwrap();
+            let mut refusal = Command::decode_after_prefix(&rest).unwrap();
+            // A refusal is an answer: users and rights are no matter of health.
+            (refusal.code, refusal.flag) = (16, 1);
+            stream.write_all(&refusal.encode().unwrap()).unwrap();
+        });
+        let answered = life(Role::Broker, &settings);
+        refuses.join().unwrap();
+        assert!(matches!(answered, Life::Answers), "{answered:?}");
     }
 }

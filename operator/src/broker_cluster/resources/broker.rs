@@ -72,8 +72,10 @@ pub fn named_pods(
             selector: LabelSelector { match_labels: Some(shape.selector.clone()), ..LabelSelector::default() },
             template: pod::template(cluster, shape),
             volume_claim_templates: volume.map(|v| vec![claim(shape, v)]),
-            persistent_volume_claim_retention_policy: volume.map(|v| StatefulSetPersistentVolumeClaimRetentionPolicy {
-                when_deleted: Some(if v.retain { "Retain" } else { "Delete" }.into()),
+            // Never with the StatefulSet: one that is deleted by hand is made anew and finds its volumes. Where they are not to be kept they go with the
+            // BrokerCluster, whose they are then.
+            persistent_volume_claim_retention_policy: volume.map(|_| StatefulSetPersistentVolumeClaimRetentionPolicy {
+                when_deleted: Some("Retain".into()),
                 when_scaled: Some("Retain".into()),
             }),
             ..StatefulSetSpec::default()

@@ -282,7 +282,7 @@ fn jvm_options(pods: &Pods) -> String {
     lines.extend(more.iter().map(|o| (*o).to_owned()));
     if pods.component == Component::Broker {
         // A bound of address space; what is resident is what connections hold at the time.
-        lines.push(format!("-Dio.netty.maxDirectMemory={}", (m.limit / 2).max(320) << 20));
+        lines.push(format!("-Dio.netty.maxDirectMemory={}", m.netty << 20));
     }
     // The JVM refuses to start with two collectors: the user's takes the place of ours.
     let collector = |o: &str| o.starts_with("-XX:+Use") && o.ends_with("GC");

@@ -24,7 +24,7 @@ pub fn of_component(cluster: &Cluster, component: Component) -> PodDisruptionBud
     budget(meta, labels::selector(&cluster.name, component), unavailable)
 }
 
-/// Of a broker group: slaves go one at a time, the master not before it has become one. A replica is ready only while it is in sync, so the budget counts
+/// Of a broker group: slaves go one at a time, the master not before it has become one, and is in sync again. A replica is ready only while it is in sync, so the budget counts
 /// copies that hold every acknowledged message. A single replica may go: its pause is what a single replica means.
 #[must_use]
 pub fn of_group(cluster: &Cluster, group: &str) -> Vec<PodDisruptionBudget> {
@@ -40,9 +40,7 @@ pub fn of_group(cluster: &Cluster, group: &str) -> Vec<PodDisruptionBudget> {
     if replicas < 2 {
         return vec![budget(meta(group.to_owned()), selector.clone(), IntOrString::Int(1))];
     }
-    // Numbers that must stay: of the pods that a budget selects here Kubernetes would count the whole StatefulSet as wanted.
-    let of_role = |operator: &str, least: i32| PodDisruptionBudgetSpec {
-        min_available: Some(IntOrString::Int(least)),
+    let of_role = |operator: &str| PodDisruptionBudgetSpec {
         selector: Some(LabelSelector {
             match_labels: Some(selector.clone()),
             match_expressions: Some(vec![LabelSelectorRequirement {
@@ -53,8 +51,11 @@ pub fn of_group(cluster: &Cluster, group: &str) -> Vec<PodDisruptionBudget> {
         }),
         ..PodDisruptionBudgetSpec::default()
     };
-    let slaves = of_role("NotIn", replicas - 2);
-    let master = of_role("In", 1);
+    // A number that must stay: of the pods that a budget selects here Kubernetes counts the whole StatefulSet as wanted, and would let no slave go.
+    let slaves = PodDisruptionBudgetSpec { min_available: Some(IntOrString::Int(replicas - 2)), ..of_role("NotIn") };
+    // None at all, however many there are: while a former master is not in sync there are two, and not even one that is not ready goes (Kubernetes lets those
+    // go where as many as must stay are ready).
+    let master = PodDisruptionBudgetSpec { max_unavailable: Some(IntOrString::Int(0)), ..of_role("In") };
     vec![
         PodDisruptionBudget { metadata: meta(group.to_owned()), spec: Some(slaves), ..PodDisruptionBudget::default() },
         PodDisruptionBudget {

@@ -104,14 +104,8 @@ fn container(cluster: &Cluster, shape: &Shape<'_>) -> Container {
         }),
         security_context: Some(container_security()),
         volume_mounts: Some(mounts(shape)),
-        // A broker may replay a long commit log before it listens: a start is given a day, then the probes below take over.
-        startup_probe: Some(Probe {
-            exec: probe(false),
-            period_seconds: Some(2),
-            timeout_seconds: Some(5),
-            failure_threshold: Some(24 * 60 * 60 / 2),
-            ..Probe::default()
-        }),
+        // No limit of time for a start: a broker that replays its log does not listen, one that copies its master's answers and is not ready, and neither fails
+        // what liveness asks, now or later. So there is no startup probe.
         readiness_probe: Some(Probe {
             exec: probe(false),
             period_seconds: Some(5),

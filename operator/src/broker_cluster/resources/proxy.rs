@@ -8,6 +8,7 @@ use k8s_openapi::api::autoscaling::v2::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
 
 use crate::broker_cluster::cluster::{Cluster, ProxyScale};
 use crate::broker_cluster::resources::{broker, config, metadata, pod};
@@ -34,10 +35,9 @@ pub fn deployment(cluster: &Cluster) -> Deployment {
     Deployment {
         metadata: metadata(cluster, Component::Proxy, cluster.component(Component::Proxy)),
         spec: Some(DeploymentSpec {
-            // Left out where the autoscaler decides, so that it is never argued with.
-            replicas: match cluster.proxies.scale {
-                ProxyScale::Fixed(n) => Some(n),
-                ProxyScale::Auto(_) => None,
+            replicas: match &cluster.proxies.scale {
+                ProxyScale::Fixed(n) => Some(*n),
+                ProxyScale::Auto(bounds) => Some(bounds.min_replicas),
             },
             selector: LabelSelector { match_labels: Some(selector), ..LabelSelector::default() },
             strategy: Some(DeploymentStrategy {
@@ -52,6 +52,17 @@ pub fn deployment(cluster: &Cluster) -> Deployment {
             ..DeploymentSpec::default()
         }),
         ..Deployment::default()
+    }
+}
+
+/// Where an autoscaler decides it is never argued with: the Deployment keeps as many as there are. The number is not left out, because server-side apply
+/// takes away what is no longer applied, and the API server would put 1 in its place.
+pub fn keep_replicas(deployment: &mut Deployment, cluster: &Cluster, live: &[Deployment]) {
+    let ProxyScale::Auto(bounds) = &cluster.proxies.scale else { return };
+    let name = deployment.name_any();
+    let there = live.iter().find(|d| d.name_any() == name).and_then(|d| d.spec.as_ref()?.replicas);
+    if let (Some(there), Some(spec)) = (there, deployment.spec.as_mut()) {
+        spec.replicas = Some(there.min(bounds.max_replicas).max(bounds.min_replicas));
     }
 }
 

@@ -67,17 +67,17 @@ impl World {
         }
     }
 
-    /// Messages of the reader's topic that it has not read, on one group's master or what is left of the group's disks.
+    /// Messages of the reader's topic that it has not read, and delayed ones, on one group's master or the most complete of the group's disks.
     #[must_use]
     pub fn unread(&self, name: &str) -> i64 {
         let Some(reader) = &self.reader else { return 0 };
         let key = (reader.topic.clone(), reader.group.clone());
-        let of = self.brokers.values().filter(|broker| broker.group == name);
-        let left = of.map(|broker| {
-            let end = broker.disk.messages.get(&reader.topic).copied().unwrap_or(0);
-            end - broker.disk.offsets.get(&key).and_then(|queues| queues.get(&0)).copied().unwrap_or(0)
-        });
-        left.min().unwrap_or(0)
+        let of = self.brokers.iter().filter(|(_, broker)| broker.group == name);
+        // A disk that was emptied holds nothing for anybody, whatever the group does.
+        let Some((_, broker)) = of.max_by_key(|(at, broker)| (self.is_master(at), broker.disk.end)) else { return 0 };
+        let end = broker.disk.messages.get(&reader.topic).copied().unwrap_or(0);
+        let at = broker.disk.offsets.get(&key).and_then(|queues| queues.get(&0)).copied().unwrap_or(0);
+        end - at + broker.disk.delayed
     }
 
     /// What somebody does who delays messages, or lets them come due.
