@@ -17,7 +17,8 @@ use crate::wait::{Answer, until};
 
 /// Name of the cluster and of its namespace.
 pub const CLUSTER: &str = "ha";
-const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
+/// Protocol and endpoint of its proxies.
+pub const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
 const REMOTING: (&str, &str) = ("remoting", "ha-proxy-default.ha.svc.cluster.local:8080");
 
 /// The smallest cluster that stands any one failure, asking for so little that two groups of it fit on two cores. A test machine is slow, not broken: its brokers wait longer before they call themselves busy.
@@ -69,29 +70,47 @@ pub fn ground(replicas: usize, flows: &[Flow], limit: Duration) -> Result<Namesp
             _ => "Normal",
         };
         let delivery = if kind == "FIFO" { "Ordered" } else { "Concurrent" };
-        let object = |kind: &str, name: &str, spec: &str| {
-            format!("{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{clusterRef: {{name: {CLUSTER}}}{spec}}}}}
----
-")
-        };
-        namespace.apply(&format!(
-            "{}{}{}",
-            object("Topic", topic, &format!(", type: {kind}, queues: 4")),
-            object("ConsumerGroup", &format!("{topic}-readers"), &format!(", delivery: {delivery}")),
-            object("ConsumerGroup", &format!("{topic}-again"), ""),
-        ))?;
+        declare(&namespace, topic, kind, delivery)?;
     }
     namespace.wait_for_condition(&format!("brokercluster/{CLUSTER}"), "Degraded", "False", limit)?;
     for Flow { topic, .. } in flows {
-        for what in [
-            format!("topics.rocketmq.gantry.dev/{topic}"),
-            format!("consumergroups.rocketmq.gantry.dev/{topic}-readers"),
-        ] {
-            namespace.wait_for_condition(&what, "Ready", "True", limit)?;
-        }
+        are_ready(&namespace, topic, limit)?;
     }
     checks::replicas_are_apart(&namespace)?;
     Ok(namespace)
+}
+
+/// A topic, and groups of consumers who read it: `-readers`, and `-again` to look for what those missed.
+fn declare(namespace: &Namespace, topic: &str, kind: &str, delivery: &str) -> Result<()> {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!("{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{clusterRef: {{name: {CLUSTER}}}{spec}}}}}
+---
+")
+    };
+    namespace.apply(&format!(
+        "{}{}{}",
+        object("Topic", topic, &format!(", type: {kind}, queues: 4")),
+        object("ConsumerGroup", &format!("{topic}-readers"), &format!(", delivery: {delivery}")),
+        object("ConsumerGroup", &format!("{topic}-again"), ""),
+    ))
+}
+
+fn are_ready(namespace: &Namespace, topic: &str, limit: Duration) -> Result<()> {
+    for what in
+        [format!("topics.rocketmq.gantry.dev/{topic}"), format!("consumergroups.rocketmq.gantry.dev/{topic}-readers")]
+    {
+        namespace.wait_for_condition(&what, "Ready", "True", limit)?;
+    }
+    Ok(())
+}
+
+/// One more topic with its readers, ready.
+///
+/// # Errors
+/// Where they do not become ready.
+pub fn topic_and_group(namespace: &Namespace, topic: &str, kind: &str, delivery: &str, limit: Duration) -> Result<()> {
+    declare(namespace, topic, kind, delivery)?;
+    are_ready(namespace, topic, limit)
 }
 
 /// How long a cluster may take to be as declared again: a replica that copies its whole log onto a busy node.

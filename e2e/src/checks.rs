@@ -229,19 +229,24 @@ mod tests {
         let topic = json!({"kind": "Topic", "metadata": {"name": "t"}, "spec": {"type": "Fifo", "queues": 4}});
         let group = json!({"kind": "ConsumerGroup", "metadata": {"name": "g"}, "spec": {"delivery": "Ordered"}});
         let declared: Vec<Declared> = [topic, group].iter().filter_map(Declared::of).collect();
-        let differ = |topics: &[TopicConfig], groups: &[GroupConfig]| {
-            let topics = topics.iter().map(|t| (t.topic_name.clone(), t.clone())).collect();
-            let groups = groups.iter().map(|g| (g.group_name.clone(), g.clone())).collect();
+        let differ = |topic: Option<&TopicConfig>, group: Option<&GroupConfig>| {
+            let topics = topic.into_iter().map(|t| (t.topic_name.clone(), t.clone())).collect();
+            let groups = group.into_iter().map(|g| (g.group_name.clone(), g.clone())).collect();
             declared.iter().filter_map(|d| d.difference(&topics, &groups)).count()
         };
         let right = TopicConfig::new("t", 4).with_attribute(MESSAGE_TYPE, "FIFO");
         let orderly = GroupConfig { consume_message_orderly: true, ..GroupConfig::new("g") };
-        assert_eq!(differ(&[right.clone()], &[orderly.clone()]), 0);
-        assert_eq!(differ(&[], &[]), 2);
-        assert_eq!(differ(&[TopicConfig { read_queue_nums: 8, ..right.clone() }], &[orderly.clone()]), 1);
-        assert_eq!(differ(&[TopicConfig { perm: READ, ..right.clone() }], &[orderly.clone()]), 1);
-        assert_eq!(differ(&[TopicConfig::new("t", 4).with_attribute(MESSAGE_TYPE, "NORMAL")], &[orderly]), 1);
-        assert_eq!(differ(&[right], &[GroupConfig::new("g")]), 1);
+        assert_eq!(differ(Some(&right), Some(&orderly)), 0);
+        assert_eq!(differ(None, None), 2);
+        let wrong = [
+            TopicConfig { read_queue_nums: 8, ..right.clone() },
+            TopicConfig { perm: READ, ..right.clone() },
+            TopicConfig::new("t", 4).with_attribute(MESSAGE_TYPE, "NORMAL"),
+        ];
+        for topic in wrong {
+            assert_eq!(differ(Some(&topic), Some(&orderly)), 1, "{topic:?}");
+        }
+        assert_eq!(differ(Some(&right), Some(&GroupConfig::new("g"))), 1);
     }
 
     #[test]

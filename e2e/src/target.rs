@@ -166,7 +166,11 @@ impl Target<'_> {
         all.get(nth % all.len().max(1)).cloned().context("there is no proxy")
     }
 
-    pub(crate) fn kill(&self, pod: &str) -> Result<String> {
+    /// Ends a pod's process without a word.
+    ///
+    /// # Errors
+    /// Where it is not to be found.
+    pub fn kill(&self, pod: &str) -> Result<String> {
         signal(self.process(pod, "java")?, "KILL")?;
         Ok(format!("{pod} killed"))
     }
