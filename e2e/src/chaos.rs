@@ -72,7 +72,10 @@ pub fn ground(replicas: usize, flows: &[Flow], limit: Duration) -> Result<Namesp
         let delivery = if kind == "FIFO" { "Ordered" } else { "Concurrent" };
         declare(&namespace, topic, kind, delivery)?;
     }
-    namespace.wait_for_condition(&format!("brokercluster/{CLUSTER}"), "Degraded", "False", limit)?;
+    until(&format!("{CLUSTER} is as declared"), limit, || {
+        let object = namespace.get(&format!("brokercluster/{CLUSTER}"))?;
+        Ok(Answer::when(is_whole(&object), (), || object["status"]["conditions"].to_string()))
+    })?;
     for Flow { topic, .. } in flows {
         are_ready(&namespace, topic, limit)?;
     }
@@ -164,7 +167,7 @@ impl Episode {
     /// are not as they were, or clients don't go on.
     pub fn run(audit: &Audit<'_>, target: Target<'_>, fault: Fault, nth: usize) -> Result<Self> {
         let namespace = target.namespace;
-        let before = Progress::of(namespace)?;
+        let before = until("the masters say where readers are", FLOWING, || Ok(Answer::Yes(Progress::of(namespace)?)))?;
         let forgotten = checks::events(namespace, "ReplicaForgotten")?;
         let watch = Watch::start(namespace, target.groups()?);
         let done = Self::disturb(audit, target, fault, nth);

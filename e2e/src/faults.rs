@@ -158,9 +158,8 @@ impl Fault {
         Duration::from_secs(match self {
             Self::KillNode => 60,
             // Long enough for probes to fail and the status to tell.
-            Self::HangControllerMajority | Self::HangControllerMajorityAndKillMaster => 45,
+            Self::HangSlave | Self::HangControllerMajority | Self::HangControllerMajorityAndKillMaster => 45,
             Self::HangMaster
-            | Self::HangSlave
             | Self::HangNameServers
             | Self::CutOffMaster
             | Self::CutMasterFromNameServers
