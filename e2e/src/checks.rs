@@ -163,9 +163,9 @@ pub fn one_identity_each(namespace: &Namespace) -> Result<()> {
 /// Where kubectl fails.
 pub fn events(namespace: &Namespace, reason: &str) -> Result<BTreeSet<String>> {
     let field = format!("reason={reason}");
-    let text = namespace.kubectl(&["get", "events.events.k8s.io", "--field-selector", &field, "-o", "json"])?;
+    let text = namespace.kubectl(&["get", "events", "--field-selector", &field, "-o", "json"])?;
     let list: Value = serde_json::from_str(&text)?;
-    let said = |e: &Value| format!("{} {} {}", e["metadata"]["uid"], e["series"]["count"], e["note"]);
+    let said = |e: &Value| format!("{} {} {}", e["metadata"]["uid"], e["series"]["count"], e["message"]);
     Ok(list["items"].as_array().into_iter().flatten().map(said).collect())
 }
 
