@@ -40,7 +40,7 @@ lint: ## format and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
 unit: ## unit tests, goldens, rules, the simulation's fixed seeds
-	@$(CARGO) test --workspace --exclude gantry-e2e --quiet
+	@$(CARGO) test --workspace --quiet
 engine: ## the engine client against a real engine
 	@$(CARGO) test -p gantry-operator --test engine_real
 api-server: ## a real API server: definitions, rules, pods, passes, leaders, rights
@@ -61,7 +61,7 @@ gitops: ## what Argo CD calls objects by examples/gitops
 	@hack/gitops
 bench: ## figures side by side, into docs/benchmarks.md
 	@hack/bench
-chaos: ## N=100 faults in random order by SEED=1 under an audit of every message, into docs/reliability.md
+chaos: ## N=100 faults in random order by SEED=1 under an audit of every message, into docs/reliability.md; FAULTS, REPLICAS, NODES, FRESH=yes
 	@hack/chaos
 bench-failover: ## how long writers stand still, with Gantry and without, into docs/benchmarks-failover.md
 	@hack/bench-failover
@@ -71,5 +71,5 @@ trial-controllers: ## both types of controllers against lost disks and failures,
 	@hack/trial-controllers
 e2e: ## on a real Kubernetes with a real RocketMQ
 	@hack/e2e
-e2e-faults: ## every single failure, scaling and upgrades under an audit of every message: about an hour
+e2e-faults: ## every single failure, scaling and upgrades under an audit of every message: two hours
 	@NODES=3 hack/e2e --nocapture failover:: scale:: upgrade::

@@ -3,17 +3,22 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail, ensure};
+use gantry_remoting::broker::GetHaStatus;
 use serde_json::{Value, json};
 
 use crate::audit::{Audit, Flow, Gap};
+use crate::checks::{self, Progress};
+use crate::engine::{BROKER, Engine};
 use crate::faults::{Fault, Target};
 use crate::kubectl::Namespace;
+use crate::switches::{Seen, Watch};
 use crate::wait::{Answer, until};
 
 /// Name of the cluster and of its namespace.
 pub const CLUSTER: &str = "ha";
-const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
+/// Protocol and endpoint of its proxies.
+pub const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
 const REMOTING: (&str, &str) = ("remoting", "ha-proxy-default.ha.svc.cluster.local:8080");
 
 /// The smallest cluster that stands any one failure, asking for so little that two groups of it fit on two cores. A test machine is slow, not broken: its brokers wait longer before they call themselves busy.
@@ -33,14 +38,18 @@ spec:
 "#;
 
 /// Every type of message, over both protocols. The last is transactions: RocketMQ 5.5.0 keeps a core of every broker busy once it has seen one, so that
-/// tests of other things on small machines take the first four.
-pub const FLOWS: [Flow; 5] = [
+/// tests of other things on small machines take those before, or the first four.
+pub const FLOWS: [Flow; 7] = [
     flow("ha-normal", GRPC, "normal"),
     flow("ha-fifo", GRPC, "fifo"),
     flow("ha-delay", GRPC, "delay"),
     flow("ha-classic", REMOTING, "normal"),
+    flow("ha-classic-ordered", REMOTING, "ordered"),
+    flow("ha-classic-delay", REMOTING, "delay"),
     flow("ha-transaction", GRPC, "transaction"),
 ];
+/// Those that leave the brokers time for other things.
+pub const CALM: usize = 6;
 
 const fn flow(topic: &'static str, (protocol, endpoint): (&'static str, &'static str), type_: &'static str) -> Flow {
     Flow { topic, protocol, endpoint, type_, rate: 10 }
@@ -61,28 +70,50 @@ pub fn ground(replicas: usize, flows: &[Flow], limit: Duration) -> Result<Namesp
             _ => "Normal",
         };
         let delivery = if kind == "FIFO" { "Ordered" } else { "Concurrent" };
-        let object = |kind: &str, name: &str, spec: &str| {
-            format!("{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{clusterRef: {{name: {CLUSTER}}}{spec}}}}}
+        declare(&namespace, topic, kind, delivery)?;
+    }
+    until(&format!("{CLUSTER} is as declared"), limit, || {
+        let object = namespace.get(&format!("brokercluster/{CLUSTER}"))?;
+        Ok(Answer::when(is_whole(&object), (), || object["status"]["conditions"].to_string()))
+    })?;
+    for Flow { topic, .. } in flows {
+        are_ready(&namespace, topic, limit)?;
+    }
+    checks::replicas_are_apart(&namespace)?;
+    Ok(namespace)
+}
+
+/// A topic, and groups of consumers who read it: `-readers`, and `-again` to look for what those missed.
+fn declare(namespace: &Namespace, topic: &str, kind: &str, delivery: &str) -> Result<()> {
+    let object = |kind: &str, name: &str, spec: &str| {
+        format!("{{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: {kind}, metadata: {{name: {name}}}, spec: {{clusterRef: {{name: {CLUSTER}}}{spec}}}}}
 ---
 ")
-        };
-        namespace.apply(&format!(
-            "{}{}{}",
-            object("Topic", topic, &format!(", type: {kind}, queues: 4")),
-            object("ConsumerGroup", &format!("{topic}-readers"), &format!(", delivery: {delivery}")),
-            object("ConsumerGroup", &format!("{topic}-again"), ""),
-        ))?;
+    };
+    namespace.apply(&format!(
+        "{}{}{}",
+        object("Topic", topic, &format!(", type: {kind}, queues: 4")),
+        object("ConsumerGroup", &format!("{topic}-readers"), &format!(", delivery: {delivery}")),
+        object("ConsumerGroup", &format!("{topic}-again"), ""),
+    ))
+}
+
+fn are_ready(namespace: &Namespace, topic: &str, limit: Duration) -> Result<()> {
+    for what in
+        [format!("topics.rocketmq.gantry.dev/{topic}"), format!("consumergroups.rocketmq.gantry.dev/{topic}-readers")]
+    {
+        namespace.wait_for_condition(&what, "Ready", "True", limit)?;
     }
-    namespace.wait_for_condition(&format!("brokercluster/{CLUSTER}"), "Degraded", "False", limit)?;
-    for Flow { topic, .. } in flows {
-        for what in [
-            format!("topics.rocketmq.gantry.dev/{topic}"),
-            format!("consumergroups.rocketmq.gantry.dev/{topic}-readers"),
-        ] {
-            namespace.wait_for_condition(&what, "Ready", "True", limit)?;
-        }
-    }
-    Ok(namespace)
+    Ok(())
+}
+
+/// One more topic with its readers, ready.
+///
+/// # Errors
+/// Where they do not become ready.
+pub fn topic_and_group(namespace: &Namespace, topic: &str, kind: &str, delivery: &str, limit: Duration) -> Result<()> {
+    declare(namespace, topic, kind, delivery)?;
+    are_ready(namespace, topic, limit)
 }
 
 /// How long a cluster may take to be as declared again: a replica that copies its whole log onto a busy node.
@@ -105,15 +136,18 @@ pub struct Episode {
     pub read_gap: Gap,
     /// Seconds until everything that is declared served again.
     pub whole_after: f64,
+    /// Changes of masters, each to a replica that was in sync where that could be seen.
+    pub seen: Seen,
 }
 
 impl fmt::Display for Episode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { fault, what, write_gap, read_gap, whole_after } = self;
+        let Self { fault, what, write_gap, read_gap, whole_after, seen } = self;
         write!(
             f,
-            "{:<28} without a write {write_gap}, without a read {read_gap}, whole after {whole_after:>5.1} s  ({what})",
-            fault.name()
+            "{:<28} without a write {write_gap}, without a read {read_gap}, whole after {whole_after:>5.1} s, masters changed {}  ({what})",
+            fault.name(),
+            seen.in_sync + seen.unseen
         )
     }
 }
@@ -122,26 +156,75 @@ impl Episode {
     /// As a line of a record.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let Self { fault, what, write_gap, read_gap, whole_after } = self;
-        json!({"fault": fault.name(), "what": what, "writeGapMs": write_gap.ms, "writeGapOf": write_gap.topic, "readGapMs": read_gap.ms, "readGapOf": read_gap.topic, "wholeAfter": whole_after})
+        let Self { fault, what, write_gap, read_gap, whole_after, seen } = self;
+        json!({"fault": fault.name(), "what": what, "writeGapMs": write_gap.ms, "writeGapOf": write_gap.topic, "readGapMs": read_gap.ms, "readGapOf": read_gap.topic, "wholeAfter": whole_after, "switchesInSync": seen.in_sync, "switchesUnseen": seen.unseen})
     }
 
-    /// Does one fault to a cluster that is whole, undoes it after its time, and waits until all is whole and every flow flows.
+    /// Does one fault to a cluster that is whole, undoes it after its time, waits until all is whole and every flow flows, and looks at what must hold.
     ///
     /// # Errors
-    /// Where the cluster does not become whole, or clients don't go on.
+    /// Where the status does not tell of it, a replica becomes master that must not, the cluster does not become whole, topics, groups or offsets
+    /// are not as they were, or clients don't go on.
     pub fn run(audit: &Audit<'_>, target: Target<'_>, fault: Fault, nth: usize) -> Result<Self> {
+        let namespace = target.namespace;
+        let before = until("the masters say where readers are", FLOWING, || Ok(Answer::Yes(Progress::of(namespace)?)))?;
+        let forgotten = checks::events(namespace, "ReplicaForgotten")?;
+        let watch = Watch::start(namespace, target.groups()?);
+        let done = Self::disturb(audit, target, fault, nth);
+        let seen = watch.finish()?;
+        let episode = Self { seen, ..done? };
+        checks::metadata_is_as_declared(namespace)?;
+        before.is_passed(namespace)?;
+        if fault.loses_identity() {
+            checks::said_since(namespace, "ReplicaForgotten", &forgotten)?;
+            checks::one_identity_each(namespace)?;
+        }
+        Ok(episode)
+    }
+
+    fn disturb(audit: &Audit<'_>, target: Target<'_>, fault: Fault, nth: usize) -> Result<Self> {
         let from = audit.now();
         let begun = Instant::now();
+        let masters = Engine::of(target.namespace).masters()?;
         let injected = fault.inject(target, nth)?;
         let what = injected.what.clone();
-        std::thread::sleep(fault.lasts());
+        let (mut told, injected_at) = (false, Instant::now());
+        while injected_at.elapsed() < fault.lasts() {
+            std::thread::sleep(Duration::from_millis(500).min(fault.lasts().saturating_sub(injected_at.elapsed())));
+            if let Some(reason) = fault.reason() {
+                told = told || tells(target, reason);
+            }
+            if fault.forbids_masters() {
+                let former: Vec<&str> = masters.iter().map(|m| m.pod.as_str()).collect();
+                no_other_master(target, &former)?;
+            }
+        }
         injected.heal();
+        if let Some(reason) = fault.reason() {
+            ensure!(told, "no condition said {reason} in {} s of: {what}", fault.lasts().as_secs());
+        }
         let whole_after = until_whole(target, &what, begun)?.as_secs_f64();
         audit.until_received(FLOWING)?;
         let (write_gap, read_gap) = audit.gaps_since(from);
-        Ok(Self { fault, what, write_gap, read_gap, whole_after })
+        Ok(Self { fault, what, write_gap, read_gap, whole_after, seen: Seen::default() })
     }
+}
+
+/// Does a condition say this now? Who can't be asked says nothing.
+fn tells(target: Target<'_>, reason: &str) -> bool {
+    let conditions = target.status().map(|s| s["conditions"].clone()).unwrap_or_default();
+    conditions.as_array().into_iter().flatten().any(|c| c["reason"] == reason)
+}
+
+/// No broker calls itself master that was none. One that does not answer does not serve as one.
+fn no_other_master(target: Target<'_>, former: &[&str]) -> Result<()> {
+    for broker in Engine::of(target.namespace).members("broker")? {
+        let is = broker.ask_within(BROKER, &GetHaStatus, Duration::from_secs(1)).is_ok_and(|status| status.master);
+        if is && !former.contains(&broker.pod.as_str()) {
+            bail!("{} became master although the controllers have no majority", broker.pod);
+        }
+    }
+    Ok(())
 }
 
 /// Waits until everything that is declared serves, and goes on to; says how long after `begun` that was.

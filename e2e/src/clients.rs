@@ -38,6 +38,12 @@ impl<'a> Clients<'a> {
         Ok(Self { namespace })
     }
 
+    /// The namespace that it is in.
+    #[must_use]
+    pub fn namespace(&self) -> &'a Namespace {
+        self.namespace
+    }
+
     /// Runs one command of the clients and returns all its events; the last is the summary.
     ///
     /// # Errors

@@ -1,27 +1,17 @@
-//! What can go wrong with a cluster, done for real: to processes, volumes and the network of its pods. It needs a Kubernetes whose nodes' processes
-//! are visible here and a user who may signal them, as on the cluster that `hack/cluster` makes itself.
+//! What can go wrong with a cluster: the kinds, what is expected of each, and how each is done.
 
-use std::fs;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context as _, Result};
 
-use crate::kubectl::{Namespace, kubectl};
+pub use crate::target::{Target, nodes};
+use crate::target::{Undo, kill_operator, switch_node};
 use crate::wait::{Answer, until};
 
-/// Routing rules that cut a pod off have this preference, so that they are found again.
-const RULE: &str = "1";
-
-/// A cluster that faults are done to.
-#[derive(Clone, Copy, Debug)]
-pub struct Target<'a> {
-    /// Its namespace.
-    pub namespace: &'a Namespace,
-    /// Its name.
-    pub cluster: &'a str,
-}
+/// What clients may wait for at most, by what went wrong: the aims that reports measure against, in seconds.
+const PLANNED: f64 = 2.0;
+const DEATH: f64 = 3.0;
+const SILENCE: f64 = 10.0;
 
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,16 +34,30 @@ pub enum Fault {
     CutMasterFromSlave,
     /// The master does not reach the controllers.
     CutMasterFromControllers,
+    /// A slave does not reach the controllers.
+    CutSlaveFromControllers,
+    /// The master and the name servers don't reach each other.
+    CutMasterFromNameServers,
+    /// A proxy does not reach the master.
+    CutProxyFromMaster,
+    /// The leading controller and the other controllers don't reach each other.
+    CutControllerLeader,
+    /// The operator reaches nothing of the cluster.
+    CutOperator,
     /// The leading controller ends without a word.
     KillControllerLeader,
     /// A minority of the controllers, the leader among them, stands still.
     HangControllerMinority,
     /// A majority of the controllers stands still.
     HangControllerMajority,
+    /// A majority of the controllers stands still, and the master ends without a word.
+    HangControllerMajorityAndKillMaster,
     /// The leading controller's volume and pod are deleted.
     LoseControllerVolume,
     /// All name servers end without a word.
     KillNameServers,
+    /// All name servers stand still.
+    HangNameServers,
     /// A proxy ends without a word.
     KillProxy,
     /// The operator ends without a word.
@@ -68,26 +72,17 @@ pub enum Fault {
     KillNode,
 }
 
-/// How to undo what lasts.
-#[derive(Debug)]
-enum Undo {
-    Continue { pid: i32 },
-    Unblock { pid: i32 },
-    Uncordon { node: String },
-    Start { node: String },
-}
-
-/// A fault that was done.
+/// A fault that was done. What lasts of it ends with it.
 #[derive(Debug)]
 pub struct Injected {
     /// What was done, to whom.
     pub what: String,
-    undo: Vec<Undo>,
+    undo: Undo,
 }
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Fault; 20] = [
+    pub const ALL: [Fault; 27] = [
         Self::KillMaster,
         Self::KillSlave,
         Self::HangMaster,
@@ -97,11 +92,18 @@ impl Fault {
         Self::CutOffMaster,
         Self::CutMasterFromSlave,
         Self::CutMasterFromControllers,
+        Self::CutSlaveFromControllers,
+        Self::CutMasterFromNameServers,
+        Self::CutProxyFromMaster,
+        Self::CutControllerLeader,
+        Self::CutOperator,
         Self::KillControllerLeader,
         Self::HangControllerMinority,
         Self::HangControllerMajority,
+        Self::HangControllerMajorityAndKillMaster,
         Self::LoseControllerVolume,
         Self::KillNameServers,
+        Self::HangNameServers,
         Self::KillProxy,
         Self::KillOperator,
         Self::Roll,
@@ -129,11 +131,18 @@ impl Fault {
             Self::CutOffMaster => "master cut off",
             Self::CutMasterFromSlave => "master and slave cut",
             Self::CutMasterFromControllers => "master and controllers cut",
+            Self::CutSlaveFromControllers => "slave and controllers cut",
+            Self::CutMasterFromNameServers => "master and name servers cut",
+            Self::CutProxyFromMaster => "proxy and master cut",
+            Self::CutControllerLeader => "controllers cut from leader",
+            Self::CutOperator => "operator cut off",
             Self::KillControllerLeader => "controller leader killed",
             Self::HangControllerMinority => "controller leader hangs",
             Self::HangControllerMajority => "controller majority hangs",
+            Self::HangControllerMajorityAndKillMaster => "no majority, master killed",
             Self::LoseControllerVolume => "controller's volume lost",
             Self::KillNameServers => "all name servers killed",
+            Self::HangNameServers => "all name servers hang",
             Self::KillProxy => "proxy killed",
             Self::KillOperator => "operator killed",
             Self::Roll => "planned roll",
@@ -148,51 +157,143 @@ impl Fault {
     pub fn lasts(self) -> Duration {
         Duration::from_secs(match self {
             Self::KillNode => 60,
-            Self::HangMaster | Self::HangSlave | Self::CutOffMaster => 30,
+            // Long enough for probes to fail and the status to tell.
+            Self::HangSlave | Self::HangControllerMajority | Self::HangControllerMajorityAndKillMaster => 45,
+            Self::HangMaster
+            | Self::HangNameServers
+            | Self::CutOffMaster
+            | Self::CutMasterFromNameServers
+            | Self::CutOperator => 30,
             Self::CutMasterFromSlave
             | Self::CutMasterFromControllers
-            | Self::HangControllerMinority
-            | Self::HangControllerMajority => 20,
+            | Self::CutSlaveFromControllers
+            | Self::CutProxyFromMaster
+            | Self::CutControllerLeader
+            | Self::HangControllerMinority => 20,
             _ => 0,
         })
+    }
+
+    /// How long clients may find no way to write at most, in seconds; none where nothing can be written before it is undone.
+    #[must_use]
+    pub fn aim(self) -> Option<f64> {
+        match self {
+            Self::Roll | Self::RollAndKillOperator | Self::DrainNode => Some(PLANNED),
+            Self::KillMaster
+            | Self::KillSlave
+            | Self::LoseMasterVolume
+            | Self::LoseSlaveVolume
+            | Self::KillControllerLeader
+            | Self::LoseControllerVolume
+            | Self::KillNameServers
+            | Self::KillProxy
+            | Self::KillOperator => Some(DEATH),
+            Self::HangMaster
+            | Self::HangSlave
+            | Self::CutOffMaster
+            | Self::CutMasterFromSlave
+            | Self::CutMasterFromControllers
+            | Self::CutSlaveFromControllers
+            | Self::CutMasterFromNameServers
+            | Self::CutProxyFromMaster
+            | Self::CutControllerLeader
+            | Self::CutOperator
+            | Self::HangControllerMinority
+            | Self::HangControllerMajority
+            | Self::HangNameServers
+            | Self::KillNode => Some(SILENCE),
+            Self::HangControllerMajorityAndKillMaster => None,
+        }
+    }
+
+    /// The reason that a condition of the BrokerCluster must have while it lasts, where it lasts long enough to be told.
+    #[must_use]
+    pub fn reason(self) -> Option<&'static str> {
+        match self {
+            Self::HangControllerMajorityAndKillMaster => Some("NoControllerLeader"),
+            Self::HangSlave => Some("ReplicasNotInSync"),
+            _ => None,
+        }
+    }
+
+    /// Whether no replica may become master while it lasts: nobody could have elected it.
+    #[must_use]
+    pub fn forbids_masters(self) -> bool {
+        matches!(self, Self::HangControllerMajority | Self::HangControllerMajorityAndKillMaster)
+    }
+
+    /// Whether a replica comes back under another identity.
+    #[must_use]
+    pub fn loses_identity(self) -> bool {
+        matches!(self, Self::LoseMasterVolume | Self::LoseSlaveVolume)
+    }
+
+    /// The kind that reports call so.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|f| f.name() == name)
+    }
+
+    /// Those that somebody chose by their names, with a semicolon between; all where nobody did.
+    ///
+    /// # Errors
+    /// Where there is none of a name.
+    pub fn chosen(names: &str) -> Result<Vec<Self>> {
+        let names: Vec<&str> = names.split(';').map(str::trim).filter(|n| !n.is_empty()).collect();
+        if names.is_empty() {
+            return Ok(Self::ALL.to_vec());
+        }
+        let known = || Self::ALL.map(Self::name).join("; ");
+        names
+            .iter()
+            .map(|n| Self::named(n).with_context(|| format!("there is no fault {n:?}: write some of {}", known())))
+            .collect()
     }
 
     /// Does it. `nth` chooses among several that it could be done to, and makes a changed value another one.
     ///
     /// # Errors
-    /// Where the cluster is not as it must be for this fault: no master, no slave, no process to be found.
+    /// Where the cluster is not as it must be for this fault: no master, no slave, no process to be found. What was done of it by then is undone.
     pub fn inject(self, target: Target<'_>, nth: usize) -> Result<Injected> {
-        let t = target;
-        let mut undo = Vec::new();
-        let what = match self {
+        let mut undo = Undo::default();
+        let what = self.act(target, nth, &mut undo)?;
+        Ok(Injected { what, undo })
+    }
+
+    fn act(self, t: Target<'_>, nth: usize, undo: &mut Undo) -> Result<String> {
+        Ok(match self {
             Self::KillMaster => t.kill(&t.master()?)?,
             Self::KillSlave => t.kill(&t.slave(nth)?)?,
-            Self::HangMaster => t.hang(&t.master()?, &mut undo)?,
-            Self::HangSlave => t.hang(&t.slave(nth)?, &mut undo)?,
+            Self::HangMaster => t.hang(&t.master()?, undo)?,
+            Self::HangSlave => t.hang(&t.slave(nth)?, undo)?,
             Self::LoseMasterVolume => t.lose_volume(&t.master()?)?,
             Self::LoseSlaveVolume => t.lose_volume(&t.slave(nth)?)?,
-            Self::CutOffMaster => t.block(&t.master()?, &[], &mut undo)?,
-            Self::CutMasterFromSlave => {
-                let (master, slave) = (t.master()?, t.slave(nth)?);
-                t.block(&slave, std::slice::from_ref(&master), &mut undo)?;
-                t.block(&master, &[slave], &mut undo)?
+            Self::CutOffMaster => t.cut_off(&t.master()?, undo)?,
+            Self::CutMasterFromSlave => t.cut(&t.master()?, &[t.slave(nth)?], undo)?,
+            Self::CutMasterFromControllers => t.cut(&t.master()?, &t.pods("controller")?, undo)?,
+            Self::CutSlaveFromControllers => t.cut(&t.slave(nth)?, &t.pods("controller")?, undo)?,
+            Self::CutMasterFromNameServers => t.cut(&t.master()?, &t.pods("nameserver")?, undo)?,
+            Self::CutProxyFromMaster => t.cut(&t.proxy(nth)?, &[t.master()?], undo)?,
+            Self::CutControllerLeader => {
+                let leader = t.controller_leader()?;
+                let mut others = t.pods("controller")?;
+                others.retain(|pod| *pod != leader);
+                t.cut(&leader, &others, undo)?
             }
-            Self::CutMasterFromControllers => t.block(&t.master()?, &t.pods("controller")?, &mut undo)?,
+            Self::CutOperator => t.cut_operator(undo)?,
             Self::KillControllerLeader => t.kill(&t.controller_leader()?)?,
-            Self::HangControllerMinority => t.hang(&t.controller_leader()?, &mut undo)?,
-            Self::HangControllerMajority => {
-                let all = t.pods("controller")?;
-                let majority = &all[..all.len() / 2 + 1];
-                majority.iter().map(|pod| t.hang(pod, &mut undo)).collect::<Result<Vec<_>>>()?.join(", ")
+            Self::HangControllerMinority => t.hang(&t.controller_leader()?, undo)?,
+            Self::HangControllerMajority => t.hang_majority(undo)?,
+            Self::HangControllerMajorityAndKillMaster => {
+                let master = t.master()?;
+                format!("{}; {}", t.hang_majority(undo)?, t.kill(&master)?)
             }
             Self::LoseControllerVolume => t.lose_volume(&t.controller_leader()?)?,
             Self::KillNameServers => {
                 t.pods("nameserver")?.iter().map(|pod| t.kill(pod)).collect::<Result<Vec<_>>>()?.join(", ")
             }
-            Self::KillProxy => {
-                let all = t.pods("proxy")?;
-                t.kill(all.get(nth % all.len().max(1)).context("there is no proxy")?)?
-            }
+            Self::HangNameServers => t.hang_all(&t.pods("nameserver")?, undo)?,
+            Self::KillProxy => t.kill(&t.proxy(nth)?)?,
             Self::KillOperator => kill_operator()?,
             Self::Roll => t.roll(nth)?,
             Self::RollAndKillOperator => {
@@ -204,224 +305,45 @@ impl Fault {
                 })?;
                 format!("{what}; {}", kill_operator()?)
             }
-            Self::DrainNode => {
-                let (master, node) = t.masters_node()?;
-                undo.push(Undo::Uncordon { node: node.clone() });
-                // As anybody does before a node is upgraded; the clients of the test stay.
-                let selector = format!("{},app.kubernetes.io/component!=clients", t.instance());
-                let selector = format!("--pod-selector={selector}");
-                let drain = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=600s"];
-                kubectl(&[&drain[..], &[&selector]].concat())?;
-                format!("{node} drained, {master} was on it")
-            }
+            Self::DrainNode => t.drain(undo)?,
             Self::KillNode => {
                 t.part_master_from_clients()?;
                 let (master, node) = t.masters_node()?;
-                switch("kill", &node)?;
-                undo.push(Undo::Start { node: node.clone() });
+                switch_node("kill", &node)?;
+                undo.starts(&node);
                 format!("{node} killed, {master} was on it")
             }
-        };
-        Ok(Injected { what, undo })
+        })
     }
-}
-
-/// Names of the nodes.
-///
-/// # Errors
-/// Where kubectl fails.
-pub fn nodes() -> Result<Vec<String>> {
-    let names = kubectl(&["get", "nodes", "-o", "jsonpath={.items[*].metadata.name}"])?;
-    Ok(names.split_whitespace().map(Into::into).collect())
-}
-
-/// Switches a node of the Kubernetes under test: `kill`, `start`.
-fn switch(action: &str, node: &str) -> Result<()> {
-    run(concat!(env!("CARGO_MANIFEST_DIR"), "/../hack/cluster"), &["node", action, node])
 }
 
 impl Injected {
     /// Undoes what lasts. What has gone meanwhile needs no undoing.
     pub fn heal(self) {
-        for undo in self.undo {
-            match undo {
-                Undo::Continue { pid } => drop(signal(pid, "CONT")),
-                Undo::Uncordon { node } => drop(kubectl(&["uncordon", &node])),
-                Undo::Start { node } => drop(switch("start", &node)),
-                Undo::Unblock { pid } => while in_network(pid, &["rule", "del", "pref", RULE]).is_ok() {},
-            }
+        drop(self.undo);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_chosen_by_their_whole_names() {
+        assert_eq!(
+            Fault::chosen("roll, operator killed; master killed").ok(),
+            Some(vec![Fault::RollAndKillOperator, Fault::KillMaster])
+        );
+        assert_eq!(Fault::chosen(" ").map(|all| all.len()).ok(), Some(Fault::ALL.len()));
+        assert!(Fault::chosen("killed").is_err());
+        let names: std::collections::BTreeSet<&str> = Fault::ALL.into_iter().map(Fault::name).collect();
+        assert_eq!(names.len(), Fault::ALL.len());
+    }
+
+    #[test]
+    fn what_is_told_of_a_fault_is_told_while_it_lasts() {
+        for fault in Fault::ALL.into_iter().filter(|f| f.reason().is_some() || f.forbids_masters()) {
+            assert!(fault.lasts() >= Duration::from_secs(30), "{}", fault.name());
         }
     }
-}
-
-impl Target<'_> {
-    fn status(&self) -> Result<Value> {
-        Ok(self.namespace.get(&format!("brokercluster/{}", self.cluster))?["status"].clone())
-    }
-
-    fn instance(&self) -> String {
-        format!("app.kubernetes.io/instance={}", self.cluster)
-    }
-
-    fn selector(&self, component: &str) -> String {
-        format!("{},app.kubernetes.io/component={component}", self.instance())
-    }
-
-    fn node(&self, pod: &str) -> Result<String> {
-        let node = self.namespace.get(&format!("pod/{pod}"))?["spec"]["nodeName"].clone();
-        Ok(node.as_str().with_context(|| format!("{pod} has no node"))?.to_owned())
-    }
-
-    /// The master and its node.
-    fn masters_node(&self) -> Result<(String, String)> {
-        let master = self.master()?;
-        let node = self.node(&master)?;
-        Ok((master, node))
-    }
-
-    /// Sees to it that the master is on another node than the clients of the test: they would go with it. Masters leave cordoned nodes.
-    fn part_master_from_clients(&self) -> Result<()> {
-        let clients = self.node("clients")?;
-        if self.masters_node()?.1 != clients {
-            return Ok(());
-        }
-        kubectl(&["cordon", &clients])?;
-        let parted = until("the master is on another node than the clients", Duration::from_secs(120), || {
-            let (master, node) = self.masters_node()?;
-            Ok(Answer::when(node != clients, (), || format!("{master} is on {node}")))
-        });
-        kubectl(&["uncordon", &clients])?;
-        parted?;
-        let cluster = format!("brokercluster/{}", self.cluster);
-        self.namespace.wait_for_condition(&cluster, "Degraded", "False", Duration::from_secs(120)).map(drop)
-    }
-
-    fn pods(&self, component: &str) -> Result<Vec<String>> {
-        let pods = self.namespace.list("pods", &self.selector(component))?;
-        Ok(pods.iter().filter_map(|p| p["metadata"]["name"].as_str().map(Into::into)).collect())
-    }
-
-    /// Pod of the first group's master.
-    ///
-    /// # Errors
-    /// Where there is none.
-    pub fn master(&self) -> Result<String> {
-        let master = self.status()?["groups"][0]["master"].clone();
-        master.as_str().map(Into::into).context("the group has no master")
-    }
-
-    fn slave(&self, nth: usize) -> Result<String> {
-        let status = self.status()?;
-        let replicas = status["groups"][0]["replicas"].as_array().cloned().unwrap_or_default();
-        let slaves: Vec<&str> =
-            replicas.iter().filter(|r| r["state"] == "InSync").filter_map(|r| r["pod"].as_str()).collect();
-        let slave = slaves.get(nth % slaves.len().max(1)).context("the group has no slave in sync")?;
-        Ok((*slave).into())
-    }
-
-    fn controller_leader(&self) -> Result<String> {
-        self.status()?["controllerLeader"].as_str().map(Into::into).context("the controllers have no leader")
-    }
-
-    fn kill(&self, pod: &str) -> Result<String> {
-        signal(self.process(pod, "java")?, "KILL")?;
-        Ok(format!("{pod} killed"))
-    }
-
-    fn hang(&self, pod: &str, undo: &mut Vec<Undo>) -> Result<String> {
-        let pid = self.process(pod, "java")?;
-        signal(pid, "STOP")?;
-        undo.push(Undo::Continue { pid });
-        Ok(format!("{pod} hangs"))
-    }
-
-    /// Cuts a pod off from others, or from everything where there are none named. Nothing of it leaves any more, so no connection of it works.
-    fn block(&self, pod: &str, others: &[String], undo: &mut Vec<Undo>) -> Result<String> {
-        // The sandbox's: it stays when the engine is started again.
-        let pid = self.process(pod, "pause")?;
-        undo.push(Undo::Unblock { pid });
-        for other in others {
-            let ip = self.namespace.get(&format!("pod/{other}"))?["status"]["podIP"].clone();
-            in_network(pid, &["rule", "add", "pref", RULE, "to", ip.as_str().context("no address")?, "blackhole"])?;
-        }
-        if others.is_empty() {
-            in_network(pid, &["rule", "add", "pref", RULE, "blackhole"])?;
-            return Ok(format!("{pod} cut off"));
-        }
-        Ok(format!("{pod} cut off from {}", others.join(", ")))
-    }
-
-    fn lose_volume(&self, pod: &str) -> Result<String> {
-        let claim = format!("pvc/data-{pod}");
-        let old = self.namespace.get(&claim)?["metadata"]["uid"].clone();
-        self.namespace.kubectl(&["delete", &claim, "--wait=false"])?;
-        self.namespace.kubectl(&["delete", "pod", pod, "--wait=false"])?;
-        until(&format!("{pod} has another volume"), Duration::from_secs(180), || {
-            let now = self.namespace.get(&claim)?["metadata"]["uid"].clone();
-            Ok(Answer::when(now != old, (), || "it is still the old one".into()))
-        })?;
-        Ok(format!("{pod} without its volume"))
-    }
-
-    /// Changes a key that brokers read at their start only.
-    fn roll(&self, nth: usize) -> Result<String> {
-        let threads = 40 + nth % 20;
-        let patch =
-            format!("{{\"spec\":{{\"brokers\":{{\"config\":{{\"sendMessageThreadPoolNums\":\"{threads}\"}}}}}}}}");
-        self.namespace.kubectl(&["patch", "brokercluster", self.cluster, "--type=merge", "-p", &patch])?;
-        Ok(format!("sendMessageThreadPoolNums: {threads}"))
-    }
-
-    fn process(&self, pod: &str, name: &str) -> Result<i32> {
-        let uid = self.namespace.get(&format!("pod/{pod}"))?["metadata"]["uid"].clone();
-        process(uid.as_str().context("no uid")?, name).with_context(|| format!("pod {pod}"))
-    }
-}
-
-fn kill_operator() -> Result<String> {
-    let text = kubectl(&["-n", "gantry-system", "get", "pods", "-l", "app.kubernetes.io/name=gantry", "-o", "json"])?;
-    let pods: Value = serde_json::from_str(&text)?;
-    let uids = pods["items"].as_array().into_iter().flatten().filter_map(|p| p["metadata"]["uid"].as_str());
-    let pids: Vec<i32> = uids.filter_map(|uid| process(uid, "gantry").ok()).collect();
-    ensure!(!pids.is_empty(), "the operator's process is not to be found");
-    for pid in pids {
-        signal(pid, "KILL")?;
-    }
-    Ok("operator killed".into())
-}
-
-/// The process of this name in the pod's control group.
-fn process(uid: &str, name: &str) -> Result<i32> {
-    let marks = [format!("pod{uid}"), format!("pod{}", uid.replace('-', "_"))];
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Ok(pid) = entry.file_name().to_string_lossy().parse::<i32>() else { continue };
-        let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
-        if read("comm").trim() == name && marks.iter().any(|m| read("cgroup").contains(m)) {
-            return Ok(pid);
-        }
-    }
-    bail!("no process {name} of it is to be found: faults need a cluster whose nodes' processes are visible here")
-}
-
-fn signal(pid: i32, name: &str) -> Result<()> {
-    run("kill", &[&format!("-{name}"), &pid.to_string()])
-}
-
-/// `ip ARGS` in the network of a process.
-fn in_network(pid: i32, args: &[&str]) -> Result<()> {
-    let pid = pid.to_string();
-    let mut all = vec!["-t", &pid, "-n", "ip"];
-    all.extend(args);
-    run("nsenter", &all)
-}
-
-fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(program).args(args).output().with_context(|| format!("{program} does not start"))?;
-    ensure!(
-        output.status.success(),
-        "{program} {}: {}",
-        args.join(" "),
-        String::from_utf8_lossy(&output.stderr).trim()
-    );
-    Ok(())
 }

@@ -1,13 +1,17 @@
 //! Broker groups and replicas come and go while clients of both protocols work.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use gantry_e2e::audit::{Audit, nothing_lost};
-use gantry_e2e::chaos::{CLUSTER, FLOWS, ground};
-use gantry_e2e::clients::Clients;
+use gantry_e2e::audit::{Audit, accounted, nothing_lost};
+use gantry_e2e::chaos::{CLUSTER, FLOWS, GRPC, ground, topic_and_group};
+use gantry_e2e::clients::{Client, Clients};
+use gantry_e2e::engine::{BROKER, Engine, NAME_SERVER};
 use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
+use gantry_remoting::broker::GetBrokerConfig;
+use gantry_remoting::cluster::GetClusterInfo;
 use serde_json::Value;
 
 use crate::shop::START;
@@ -15,13 +19,15 @@ use crate::shop::START;
 /// A group's three JVMs start, copy or are read empty.
 const SCALE: Duration = Duration::from_secs(600);
 
-fn patch(namespace: &Namespace, brokers: &str) -> Result<()> {
+/// Patches `spec.brokers`.
+pub fn patch(namespace: &Namespace, brokers: &str) -> Result<()> {
     let patch = format!("{{\"spec\":{{\"brokers\":{brokers}}}}}");
     namespace.kubectl(&["patch", "brokercluster", CLUSTER, "--type=merge", "-p", &patch])?;
     Ok(())
 }
 
-fn settled(namespace: &Namespace, what: &str, groups: usize, replicas: usize) -> Result<Value> {
+/// Waits until there are that many groups of that many replicas, and nothing else is to be done.
+pub fn settled(namespace: &Namespace, what: &str, groups: usize, replicas: usize) -> Result<Value> {
     until(what, SCALE, || {
         let object = namespace.get(&format!("brokercluster/{CLUSTER}"))?;
         let status = &object["status"];
@@ -81,4 +87,155 @@ fn replicas_come_and_go_one_at_a_time() -> Result<()> {
     settled(&namespace, "there are two replicas again", 1, 2)?;
     audit.until_received(Duration::from_secs(120))?;
     nothing_lost(&audit.finish()?)
+}
+
+/// The group that comes and goes.
+const GOES: &str = "ha-broker-1";
+/// Messages for somebody who is away.
+const AWAY: u32 = 40;
+/// Messages that nobody gets for a while.
+const LATER: u32 = 8;
+
+fn produce(clients: &Clients<'_>, topic: &str, run: &str, count: u32, more: &str) -> Result<()> {
+    let endpoint = GRPC.1;
+    let command = format!(
+        "produce --protocol grpc --endpoint {endpoint} --topic {topic} --run {run} --count {count} --attempts 5 --timeout-ms 10000 {more}"
+    );
+    clients.run(Client::Java, &command).map(drop)
+}
+
+fn consume(clients: &Clients<'_>, topic: &str, run: &str, count: u32) -> Result<()> {
+    let endpoint = GRPC.1;
+    let command = format!(
+        "consume --protocol grpc --endpoint {endpoint} --topic {topic} --consumer-group {topic}-readers --run {run} --expect {count} --timeout 420"
+    );
+    clients.run(Client::Java, &command).map(drop)
+}
+
+/// Waits until the status says of the group that goes what is looked for.
+fn drain_says(namespace: &Namespace, what: &str, says: impl Fn(&Value) -> bool) -> Result<()> {
+    until(what, SCALE, || {
+        let status = namespace.get(&format!("brokercluster/{CLUSTER}"))?["status"].clone();
+        let group = status["groups"].as_array().into_iter().flatten().find(|g| g["name"] == GOES).cloned();
+        let group = group.with_context(|| format!("there is no {GOES}"))?;
+        Ok(Answer::when(says(&group), (), || group.to_string()))
+    })
+}
+
+/// Nothing of the group is left: no volume, and neither controllers nor name servers know it.
+fn is_forgotten(namespace: &Namespace) -> Result<()> {
+    let engine = Engine::of(namespace);
+    until(&format!("nothing is left of {GOES}"), SCALE, || {
+        let claims = namespace.kubectl(&["get", "pvc", "-o", "name"])?;
+        ensure!(!claims.contains(GOES), "{claims}");
+        let known = engine.sync_state(&["ha-broker-0".into(), GOES.into()])?;
+        ensure!(known.contains_key("ha-broker-0"), "the controllers know no group");
+        ensure!(!known.contains_key(GOES), "the controllers know {known:?}");
+        for server in engine.members("nameserver")? {
+            let brokers = server.ask(NAME_SERVER, &GetClusterInfo)?.brokers;
+            ensure!(
+                brokers.contains_key("ha-broker-0") && !brokers.contains_key(GOES),
+                "{} has {brokers:?}",
+                server.pod
+            );
+        }
+        Ok(Answer::Yes(()))
+    })
+}
+
+/// Every broker takes messages.
+pub fn all_brokers_are_open(namespace: &Namespace) -> Result<()> {
+    for broker in Engine::of(namespace).members("broker")? {
+        let config = broker.ask(BROKER, &GetBrokerConfig)?;
+        let permission = config.get("brokerPermission").cloned().unwrap_or_default();
+        ensure!(permission == "6", "{} has brokerPermission={permission}", broker.pod);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_group_waits_for_those_who_are_away_can_be_called_back_and_leaves_nothing_behind() -> Result<()> {
+    let namespace = ground(2, &FLOWS[..2], START)?;
+    topic_and_group(&namespace, "ha-away", "Normal", "Concurrent", START)?;
+    topic_and_group(&namespace, "ha-later", "Delay", "Concurrent", START)?;
+    let clients = Clients::start(&namespace)?;
+    patch(&namespace, "{\"groups\":2}")?;
+    settled(&namespace, "there are two groups", 2, 2)?;
+    let audit = Audit::start(&clients, &FLOWS[..2])?;
+    let done = comes_back_and_goes(&namespace, &clients);
+    accounted(done, audit.finish())
+}
+
+fn comes_back_and_goes(namespace: &Namespace, clients: &Clients<'_>) -> Result<()> {
+    // They have been here before: the brokers know them.
+    for topic in ["ha-away", "ha-later"] {
+        let delay = if topic == "ha-later" { "--type delay --delay-ms 1000" } else { "" };
+        produce(clients, topic, "before", AWAY, delay)?;
+        consume(clients, topic, "before", AWAY)?;
+    }
+    produce(clients, "ha-away", "away", AWAY, "")?;
+    produce(clients, "ha-later", "later", LATER, "--type delay --delay-ms 240000")?;
+    patch(namespace, "{\"groups\":1}")?;
+    drain_says(namespace, "the status names who is away, and messages to come", |group| {
+        let consumers = group["drain"]["consumers"].as_array().cloned().unwrap_or_default();
+        let away = consumers.iter().find(|c| c["group"] == "ha-away-readers");
+        group["phase"] == "Draining"
+            && away.is_some_and(|c| c["messages"].as_u64() > Some(0))
+            && group["drain"]["delayed"].as_u64() > Some(0)
+    })?;
+    // Called back, it takes messages as before.
+    patch(namespace, "{\"groups\":2}")?;
+    settled(namespace, "both groups are open again", 2, 2)?;
+    drain_says(namespace, "it is open", |group| group["phase"].is_null() || group["phase"] == "Open")?;
+    all_brokers_are_open(namespace)?;
+    let claims = namespace.kubectl(&["get", "pvc", "-o", "name"])?;
+    ensure!(claims.contains(GOES), "its volumes are not to be seen in {claims}");
+    // Then for good: it waits until everything has been read.
+    patch(namespace, "{\"groups\":1}")?;
+    consume(clients, "ha-away", "away", AWAY)?;
+    consume(clients, "ha-later", "later", LATER)?;
+    settled(namespace, "there is one group again", 1, 2)?;
+    is_forgotten(namespace)
+}
+
+/// Pods of brokers and how often their processes started.
+fn starts(namespace: &Namespace) -> Result<BTreeSet<String>> {
+    let pods = namespace.list("pods", "app.kubernetes.io/component=broker")?;
+    let start = |p: &Value| format!("{} {}", p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]);
+    Ok(pods.iter().map(start).collect())
+}
+
+#[test]
+fn volumes_grow_while_clients_work_and_no_broker_restarts() -> Result<()> {
+    let namespace = ground(2, &FLOWS[..2], START)?;
+    let clients = Clients::start(&namespace)?;
+    let audit = Audit::start(&clients, &FLOWS[..2])?;
+    let done = grow(&namespace, &audit);
+    let accounts = audit.finish();
+    let failed: usize = accounts.iter().flatten().map(|a| a.failed.len()).sum();
+    accounted(done, accounts)?;
+    ensure!(failed == 0, "{failed} sends failed");
+    // A smaller size would be refused: the next test makes a cluster of its own.
+    namespace.kubectl(&["delete", "brokercluster", CLUSTER, "--wait=true", "--timeout=120s"])?;
+    Ok(())
+}
+
+fn grow(namespace: &Namespace, audit: &Audit<'_>) -> Result<()> {
+    let before = starts(namespace)?;
+    patch(namespace, "{\"storage\":{\"size\":\"2Gi\"}}")?;
+    for replica in 0..2 {
+        let claim = format!("pvc/data-ha-broker-0-{replica}");
+        until(&format!("{claim} asks for more"), Duration::from_secs(120), || {
+            let asked = namespace.get(&claim)?["spec"]["resources"]["requests"]["storage"].clone();
+            Ok(Answer::when(asked == "2Gi", (), || asked.to_string()))
+        })?;
+        // Volumes of the Kubernetes under test are directories: what a driver's resizer says at the end is said here.
+        let said = r#"{"status":{"capacity":{"storage":"2Gi"}}}"#;
+        namespace.kubectl(&["patch", &claim, "--subresource=status", "--type=merge", "-p", said])?;
+    }
+    settled(namespace, "volumes have grown", 1, 2)?;
+    audit.until_received(Duration::from_secs(120))?;
+    let after = starts(namespace)?;
+    ensure!(after == before, "brokers were {before:?} and are {after:?}");
+    Ok(())
 }
