@@ -51,14 +51,13 @@ impl Shop {
     }
 
     /// Declares where a group's offsets are to be, and waits until they are.
-    fn reset(&self, name: &str, to: &str) -> Result<()> {
-        let patch = format!(r#"{{"spec": {{"resetOffset": {to}}}}}"#);
+    fn reset(&self, name: &str, to: &str, time: Option<&str>) -> Result<()> {
+        let patch = serde_json::json!({"spec": {"resetOffset": {"to": to, "time": time}}}).to_string();
+        let value = time.unwrap_or(to);
         self.namespace.kubectl(&["patch", &object(name), "--type=merge", "-p", &patch])?;
         until(&format!("{name} is reset to {to}"), FIGURES, || {
-            let group = self.namespace.get(&object(name))?;
-            let current = group["status"]["observedGeneration"] == group["metadata"]["generation"];
-            let reset = &group["status"]["resetOffset"];
-            Ok(Answer::when(current && reset["done"] == true, (), || reset.to_string()))
+            let reset = self.namespace.get(&object(name))?["status"]["resetOffset"].clone();
+            Ok(Answer::when(reset["value"] == value && reset["done"] == true, (), || reset.to_string()))
         })
     }
 }
@@ -143,13 +142,13 @@ fn lag_is_in_the_status_and_each_reset_of_offsets_is_carried_out_once() -> Resul
     ensure!(["LAG", "CLIENTS", "DLQ"].iter().all(|column| head.contains(column)), "{table}");
 
     // To the end: nothing waits any more, and what comes later arrives alone.
-    shop.reset(readers, r#"{"to": "Latest"}"#)?;
+    shop.reset(readers, "Latest", None)?;
     shop.figures(readers, "nothing waits", |f| f["lag"] == 0)?;
     send("third", 5)?;
     read("third", 5, 0)?;
     // To a time: what was sent since then comes again, without what was sent before.
     let time = rfc3339(between)?;
-    shop.reset(readers, &format!(r#"{{"to": "Time", "time": "{time}"}}"#))?;
+    shop.reset(readers, "Time", Some(&time))?;
     read("second", 30, 5)?;
     // The same value once more: another field is edited, and offsets stay where they are.
     let edit = r#"{"spec": {"retry": {"maxAttempts": 7}}}"#;
@@ -158,7 +157,7 @@ fn lag_is_in_the_status_and_each_reset_of_offsets_is_carried_out_once() -> Resul
     send("fourth", 5)?;
     read("fourth", 5, 0)?;
     // Back to the beginning: all comes again.
-    shop.reset(readers, r#"{"to": "Earliest", "time": null}"#)?;
+    shop.reset(readers, "Earliest", None)?;
     read("first", 20, 40)?;
     Ok(())
 }
@@ -168,6 +167,15 @@ fn rfc3339(seconds: u64) -> Result<String> {
     let output = std::process::Command::new("date").args(["-u", "-d", &format!("@{seconds}"), "+%FT%TZ"]).output()?;
     ensure!(output.status.success(), "date: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+fn send(session: &mut Session, name: &str, topic: &str, run: &str, what: &str) -> Result<()> {
+    session.say(&format!(
+        "{name} produce --protocol grpc --endpoint {GRPC} --topic {topic} --run {run} {what} --attempts 20"
+    ))?;
+    let sent = session.event(name, "summary")?;
+    ensure!(sent["ok"] == true, "{sent}");
+    Ok(())
 }
 
 #[test]
@@ -183,9 +191,12 @@ fn messages_that_are_held_delayed_or_given_up_are_in_the_status_and_so_are_versi
     shop.is_ready(&object("refusers"), "InSync")?;
     let mut session = clients.session()?;
     let patience = "--until-idle 400000 --timeout 500 --abandon";
-    session.say(&format!(
-        "h consume --protocol remoting --endpoint {NAME_SERVERS} --topic held --consumer-group holders --run soon {patience} --hold"
-    ))?;
+    // Brokers tell nothing of a group that has not consumed yet.
+    let holder = format!("consume --protocol remoting --endpoint {NAME_SERVERS} --topic held --consumer-group holders");
+    session.say(&format!("b {holder} --run before --expect 4 --timeout 120"))?;
+    send(&mut session, "p0", "held", "before", "--count 4 --type delay --delay-ms 100")?;
+    ensure!(session.event("b", "summary")?["ok"] == true, "{:?}", session.of("b"));
+    session.say(&format!("h {holder} --run soon {patience} --hold"))?;
     session.say(&format!(
         "r consume --protocol grpc --endpoint {GRPC} --topic refused --consumer-group refusers --run now {patience} --mode push --refuse"
     ))?;
@@ -194,11 +205,7 @@ fn messages_that_are_held_delayed_or_given_up_are_in_the_status_and_so_are_versi
         ("p2", "held", "later", "--count 1 --type delay --delay-ms 3600000"),
         ("p3", "refused", "now", "--count 1 --type normal"),
     ] {
-        session.say(&format!(
-            "{name} produce --protocol grpc --endpoint {GRPC} --topic {topic} --run {run} {what} --attempts 20"
-        ))?;
-        let sent = session.event(name, "summary")?;
-        ensure!(sent["ok"] == true, "{sent}");
+        send(&mut session, name, topic, run, what)?;
     }
     let figures = shop.figures("holders", "five are held, one is delayed", |f| {
         let topic = &f["topics"][0];
