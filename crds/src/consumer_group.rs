@@ -97,7 +97,8 @@ pub struct ConsumerGroupSpec {
     /// Whether every consumer gets every message. Default false.
     #[serde(default)]
     pub broadcast: bool,
-    /// Whether a new group starts with the oldest message. Default true; false starts with messages sent from then on.
+    /// The engine's `consumeFromMinEnable`. Default true. RocketMQ 5.5.0 keeps it and acts on it nowhere: a new group of remoting clients starts where the
+    /// client says, one over gRPC with the oldest message while that is in memory, else with the newest. To start elsewhere write resetOffset, with topics.
     #[serde(default = "yes")]
     pub consume_from_min: bool,
     /// What becomes of the group and its offsets when this object is deleted: Retain (default), Delete, or DeleteIfEmpty (no consumer is connected).

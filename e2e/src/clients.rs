@@ -1,6 +1,7 @@
 //! The official clients, run in a pod beside the cluster under test.
 
-use std::process::{Child, Stdio};
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -78,11 +79,82 @@ impl<'a> Clients<'a> {
             .context("kubectl exec does not start")
     }
 
+    /// Many commands side by side, each waited for where it matters.
+    ///
+    /// # Errors
+    /// As [`Clients::serve`].
+    pub fn session(&self) -> Result<Session> {
+        let mut child = self.serve()?;
+        let stdin = Some(child.stdin.take().context("no input")?);
+        let lines = BufReader::new(child.stdout.take().context("no output")?).lines();
+        Ok(Session { child, stdin, lines, events: Vec::new() })
+    }
+
     /// Runs one command and returns its summary.
     ///
     /// # Errors
     /// As [`Clients::run`].
     pub fn summary(&self, client: Client, command: &str) -> Result<Value> {
         self.run(client, command)?.pop().context("no summary")
+    }
+}
+
+/// Commands side by side in one JVM.
+pub struct Session {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Lines<BufReader<ChildStdout>>,
+    events: Vec<Value>,
+}
+
+impl Session {
+    /// Starts a command under a name of its own, or stops one: `stop NAME`.
+    ///
+    /// # Errors
+    /// Where the clients have ended.
+    pub fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("the session has ended")?;
+        writeln!(stdin, "{line}").context("the clients ended")
+    }
+
+    /// Waits for the first event of this kind of the command of this name.
+    ///
+    /// # Errors
+    /// Where the command, or all of them, ended without it.
+    pub fn event(&mut self, command: &str, kind: &str) -> Result<Value> {
+        let mut next = 0;
+        loop {
+            while let Some(event) = self.events.get(next) {
+                next += 1;
+                if event["cmd"] != command {
+                    continue;
+                }
+                if event["event"] == kind {
+                    return Ok(event.clone());
+                }
+                ensure!(event["event"] != "exit", "{command} ended without {kind}: {:?}", self.of(command));
+            }
+            let line = self.lines.next().with_context(|| format!("the clients ended before {kind} of {command}"))??;
+            self.events.push(serde_json::from_str(&line)?);
+        }
+    }
+
+    /// The events of a command that were seen so far.
+    #[must_use]
+    pub fn of(&self, command: &str) -> Vec<&Value> {
+        self.events.iter().filter(|e| e["cmd"] == command).collect()
+    }
+
+    /// Waits until all commands have ended.
+    ///
+    /// # Errors
+    /// Where kubectl fails; what commands did not do is in their summaries.
+    pub fn end(&mut self) -> Result<()> {
+        self.stdin = None;
+        for line in self.lines.by_ref() {
+            self.events.push(serde_json::from_str(&line?)?);
+        }
+        self.child.wait()?;
+        Ok(())
     }
 }

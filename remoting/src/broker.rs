@@ -59,11 +59,11 @@ impl RuntimeInfo {
         let on_the_way: i64 = self.number("timerOffsetBehind")?;
         // `delivered,end` of each level.
         let levels = self.table.iter().filter(|(key, _)| key.starts_with("scheduleMessageOffset_"));
-        let left = levels.map(|(_, value)| {
+        let mut left = levels.map(|(_, value)| {
             let (delivered, end) = value.split_once(',')?;
-            Some(end.parse::<i64>().ok()? - delivered.parse::<i64>().ok()?)
+            Some(end.parse::<i64>().ok()?.saturating_sub(delivered.parse().ok()?))
         });
-        Some(wheel + on_the_way.max(0) + left.sum::<Option<i64>>()?)
+        left.try_fold(wheel.saturating_add(on_the_way.max(0)), |sum, level| Some(sum.saturating_add(level?)))
     }
 
     /// By how many seconds the timer wheel is late.

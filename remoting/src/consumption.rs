@@ -56,8 +56,8 @@ impl Request for GetBrokerConsumeStats {
             for stats in topics {
                 group.tps += stats.consume_tps.unwrap_or_default();
                 for (queue, offset) in stats.offset_table {
-                    *group.lag.entry(queue.topic).or_default() +=
-                        (offset.broker_offset - offset.consumer_offset).max(0);
+                    let lag = group.lag.entry(queue.topic).or_default();
+                    *lag = lag.saturating_add(offset.lag());
                 }
             }
         }

@@ -49,11 +49,19 @@ pub struct TopicOffset {
     pub last_update_timestamp: i64,
 }
 
+impl TopicOffset {
+    /// Messages that are still there.
+    #[must_use]
+    pub fn messages(&self) -> i64 {
+        self.max_offset.saturating_sub(self.min_offset).max(0)
+    }
+}
+
 impl TopicStats {
     /// Messages that are still there, over all queues.
     #[must_use]
     pub fn messages(&self) -> i64 {
-        self.offset_table.iter().map(|(_, offset)| (offset.max_offset - offset.min_offset).max(0)).sum()
+        self.offset_table.iter().map(|(_, offset)| offset.messages()).fold(0, i64::saturating_add)
     }
 }
 
@@ -107,11 +115,25 @@ pub struct ConsumeOffset {
     pub last_timestamp: i64,
 }
 
+impl ConsumeOffset {
+    /// Messages not yet acknowledged.
+    #[must_use]
+    pub fn lag(&self) -> i64 {
+        self.broker_offset.saturating_sub(self.consumer_offset).max(0)
+    }
+
+    /// How many of them are delivered.
+    #[must_use]
+    pub fn in_flight(&self) -> i64 {
+        self.pull_offset.saturating_sub(self.consumer_offset).clamp(0, self.lag())
+    }
+}
+
 impl ConsumeStats {
     /// Messages not yet acknowledged, over all queues.
     #[must_use]
     pub fn lag(&self) -> i64 {
-        self.offset_table.iter().map(|(_, offset)| (offset.broker_offset - offset.consumer_offset).max(0)).sum()
+        self.offset_table.iter().map(|(_, offset)| offset.lag()).fold(0, i64::saturating_add)
     }
 }
 

@@ -9,6 +9,7 @@ mod lifecycle;
 mod memory;
 mod messages;
 mod proxies;
+mod queues;
 mod refusals;
 mod repair;
 mod scale;

@@ -1,4 +1,4 @@
-//! Topics of the types that RocketMQ 5.4 and 5.5 brought, as the official client over gRPC uses them.
+//! Types of topics: what proxies refuse, and those that RocketMQ 5.4 and 5.5 brought, as the official client over gRPC uses them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use gantry_e2e::clients::Client;
 use serde_json::Value;
 
-use crate::shop::{GRPC, Shop};
+use crate::shop::{GRPC, REMOTING, Shop};
 
 /// The groups of what was received, in the order of arrival: for priorities `g` and their number, for lite topics their name.
 fn groups(events: &[Value]) -> Vec<&str> {
@@ -57,4 +57,44 @@ fn messages_of_a_lite_topic_reach_who_subscribes_to_it_and_nobody_else() -> Resu
     let lite_topics: BTreeSet<&str> = received.iter().copied().collect();
     ensure!(received.len() == 20 && lite_topics == BTreeSet::from(["g1", "g2"]), "received {received:?}");
     Ok(())
+}
+
+/// A topic's type, and messages of it.
+const TYPES: [(&str, &str); 4] = [
+    ("Normal", "--type normal"),
+    ("FIFO", "--type fifo"),
+    ("Delay", "--type delay --delay-ms 100"),
+    ("Transaction", "--type transaction"),
+];
+
+/// Clients over gRPC refuse wrong messages themselves; those over remoting leave that to the proxy.
+#[test]
+fn a_proxy_refuses_messages_of_another_type_than_the_topics() -> Result<()> {
+    let shop = Shop::ready()?;
+    for (type_, _) in TYPES {
+        shop.topic(&format!("only-{}", type_.to_lowercase()), type_)?;
+    }
+    let mut session = shop.clients()?.session()?;
+    for (to, _) in TYPES {
+        let topic = format!("only-{}", to.to_lowercase());
+        let mut types = TYPES;
+        // First what must go, so that a refusal is not a route that is not there yet; over gRPC, as whole transactions can be.
+        types.sort_by_key(|(of, _)| *of != to);
+        for (of, how) in types {
+            let name = format!("{of}-to-{to}");
+            let (protocol, endpoint, attempts) = if of == to { ("grpc", GRPC, 20) } else { ("remoting", REMOTING, 1) };
+            session.say(&format!(
+                "{name} produce --protocol {protocol} --endpoint {endpoint} --topic {topic} --run {name} --count 1 --attempts {attempts} {how}"
+            ))?;
+            let summary = session.event(&name, "summary")?;
+            ensure!((summary["ok"] == true) == (of == to), "{name}: {summary}");
+            if of != to {
+                let error = session.event(&name, "failed")?["error"].to_string();
+                let (expected, actual) = (to.to_uppercase(), of.to_uppercase());
+                let sentence = format!("the expected type is {expected}, but actual type is {actual}");
+                ensure!(error.contains(&sentence), "{name}: {error}");
+            }
+        }
+    }
+    session.end()
 }

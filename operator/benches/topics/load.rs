@@ -6,15 +6,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::stream::BoxStream;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use gantry_crds::{Condition, ConsumerGroup, Topic};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 /// Requests under way at the same time while objects are applied: as many as kubectl and GitOps tools send.
 const APPLY: usize = 16;
+/// How often a topic is edited while others are applied.
+const EVERY: Duration = Duration::from_millis(200);
 /// The longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(600);
 
@@ -105,29 +110,60 @@ impl Load {
 
     /// Changes single topics one after the other, somewhere among all: seconds from the answer to the edit until Ready again, in order.
     pub async fn edits(&self, count: usize) -> Result<Vec<f64>> {
-        let config = watcher::Config::default().labels(&self.labels());
-        let mut events = pin!(watcher(self.topics.clone(), config));
-        while !matches!(next(&mut events).await?, Event::InitDone) {}
+        let mut events = self.watched().await?;
         let mut took = Vec::new();
         for i in 0..count {
             let name = self.topic(i * 7919 % self.size, "Retain")?.name_any();
             // Never twice the same, also where a topic is edited twice.
-            let patch = json!({"spec": {"queues": 9 + i}});
-            let edited = self.topics.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-            let begun = Instant::now();
-            loop {
-                if let Event::Apply(topic) = next(&mut events).await?
-                    && topic.name_any() == name
-                    && topic.metadata.generation >= edited.metadata.generation
-                    && topic_ready(&topic)
-                {
-                    break;
-                }
-            }
-            took.push(begun.elapsed().as_secs_f64());
+            took.push(self.edit(&mut events, &name, json!({"queues": 9 + i})).await?);
         }
         took.sort_by(f64::total_cmp);
         Ok(took)
+    }
+
+    /// Changes the first topic again and again until it is told to stop, as often as `EVERY` at most: seconds as of `edits`.
+    pub async fn edits_until(&self, stop: watch::Receiver<bool>) -> Result<Vec<f64>> {
+        let mut events = self.watched().await?;
+        let name = self.topic(0, "Retain")?.name_any();
+        let mut took = Vec::new();
+        let mut ticks = tokio::time::interval(EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !*stop.borrow() {
+            ticks.tick().await;
+            // More and more queues would have to be drained when the next size begins.
+            let permission = if took.len().is_multiple_of(2) { "WriteOnly" } else { "ReadWrite" };
+            took.push(self.edit(&mut events, &name, json!({"permission": permission})).await?);
+        }
+        took.sort_by(f64::total_cmp);
+        Ok(took)
+    }
+
+    /// What happens to the topics from now on.
+    async fn watched(&self) -> Result<BoxStream<'static, watcher::Result<Event<Topic>>>> {
+        let config = watcher::Config::default().labels(&self.labels());
+        let mut events = watcher(self.topics.clone(), config).boxed();
+        while !matches!(next(&mut events).await?, Event::InitDone) {}
+        Ok(events)
+    }
+
+    async fn edit(
+        &self,
+        events: &mut (impl Stream<Item = watcher::Result<Event<Topic>>> + Unpin),
+        name: &str,
+        spec: serde_json::Value,
+    ) -> Result<f64> {
+        let patch = json!({"spec": spec});
+        let edited = self.topics.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        let begun = Instant::now();
+        loop {
+            if let Event::Apply(topic) = next(events).await?
+                && topic.name_any() == name
+                && topic.metadata.generation >= edited.metadata.generation
+                && topic_ready(&topic)
+            {
+                return Ok(begun.elapsed().as_secs_f64());
+            }
+        }
     }
 
     /// Deletes as many topics whose messages are to go: how many a second, from the first request until the last object is gone.
@@ -163,7 +199,7 @@ impl Load {
     }
 }
 
-async fn next<K>(events: &mut (impl futures::Stream<Item = watcher::Result<Event<K>>> + Unpin)) -> Result<Event<K>> {
+async fn next<K>(events: &mut (impl Stream<Item = watcher::Result<Event<K>>> + Unpin)) -> Result<Event<K>> {
     let event = tokio::time::timeout(PATIENCE, events.next()).await.context("nothing happens")?;
     Ok(event.context("the watch ended")??)
 }

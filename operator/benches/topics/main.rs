@@ -83,11 +83,20 @@ async fn measure(
     let operator = Operator::start(kubeconfig, folder)?;
     let load = Load::new(client, size);
     // One first, so that brokers and operator are known to be up.
-    Load::new(client, 1).burst().await?;
+    let settled = Load::new(client, 1);
+    settled.burst().await?;
     let begun = operator.processor()?;
     let before = operator.metrics()?;
-    let (applying, ready) = load.burst().await?;
-    println!("   applied in {applying:.1} s, all ready {ready:.1} s later");
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let burst = async {
+        let took = load.burst().await;
+        stop.send_replace(true);
+        took
+    };
+    let (burst, meanwhile) = tokio::join!(burst, settled.edits_until(stopped));
+    let ((applying, ready), meanwhile) = (burst?, meanwhile?);
+    let written = size + meanwhile.len();
+    println!("   applied in {applying:.1} s, all ready {ready:.1} s later, {} edits meanwhile", meanwhile.len());
     let after = operator.metrics()?;
     let processor = operator.processor()? - begun;
     let writes = sum(&after, "gantry_kubernetes_writes_total", "Topic")
@@ -115,13 +124,14 @@ async fn measure(
     let deletions = load.deletions(size.min(1_000), async || confirm(clusters).await).await?;
     println!("   {deletions:.0} deletions/s");
     load.remove().await?;
-    Load::new(client, 1).remove().await?;
+    settled.remove().await?;
     Ok(Row {
         size,
         applying,
         ready,
+        meanwhile,
         edits,
-        writes: writes / size as f64,
+        writes: writes / written as f64,
         calls,
         group_calls,
         idle_writes,

@@ -188,9 +188,9 @@ fn unread(metadata: &BrokerMetadata, offsets: &ConsumerOffsets, stats: &BTreeMap
             let read = offsets.get(&(topic.clone(), group.to_owned()));
             let queue = |(q, o): &(gantry_remoting::stats::MessageQueue, gantry_remoting::stats::TopicOffset)| {
                 let from = read.and_then(|r| r.get(&q.queue_id)).copied().unwrap_or(o.min_offset);
-                (o.max_offset - from.max(o.min_offset)).max(0)
+                o.max_offset.saturating_sub(from.max(o.min_offset)).max(0)
             };
-            stats.offset_table.iter().map(queue).sum()
+            stats.offset_table.iter().map(queue).fold(0, i64::saturating_add)
         };
         if topic == HALF.0 {
             left.transactions = lag(HALF.1);
@@ -210,7 +210,8 @@ fn unread(metadata: &BrokerMetadata, offsets: &ConsumerOffsets, stats: &BTreeMap
         for group in readers {
             let lag = lag(group);
             if lag > 0 {
-                *left.consumers.entry(group.clone()).or_insert(0) += lag;
+                let behind = left.consumers.entry(group.clone()).or_insert(0);
+                *behind = behind.saturating_add(lag);
             }
         }
     }

@@ -239,7 +239,7 @@ impl EngineFacts {
     pub fn behind_bytes(&self, group: &str, broker: &str) -> Option<i64> {
         let master = self.brokers.get(self.master(group)?)?.replication.known()?;
         let broker = self.brokers.get(broker)?.replication.known()?;
-        Some((master.max_offset - broker.max_offset).max(0))
+        Some(master.max_offset.saturating_sub(broker.max_offset).max(0))
     }
 }
 

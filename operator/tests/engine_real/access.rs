@@ -1,19 +1,27 @@
 //! Users and ACLs, which every broker keeps for itself.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
-use gantry::engine::{AccessChange, BrokerAccess, Engine, EngineWrite, WriteOutcome, kept};
+use gantry::engine::{
+    AccessChange, BrokerAccess, ClusterId, ConfigTarget, Engine, EngineWrite, RemotingEngine, WriteOutcome, kept,
+};
 use gantry::metadata::access::{Names, copy, lost};
-use gantry_remoting::ResponseCode;
 use gantry_remoting::access::{Acl, AclEntry, Password, User};
+use gantry_remoting::{Credentials, ResponseCode};
 
-use crate::Test;
+use crate::processes::Machine;
+use crate::{Test, at, patient};
 
 const SECRET: &str = "s3cret-of-billing";
 
 fn user(password: &str) -> User {
+    user_named("billing", password)
+}
+
+fn user_named(name: &str, password: &str) -> User {
     User {
-        username: "billing".into(),
+        username: name.into(),
         password: Password::new(password),
         user_type: Some("Normal".into()),
         user_status: Some("enable".into()),
@@ -90,6 +98,35 @@ impl Test {
         assert!(self.change_access(&replica, &gone).await.is_complete());
         assert_eq!(self.access(&replica).await, now, "what was deleted on the master is deleted on its replica");
         self.step("users and ACLs were changed, put back and deleted");
+    }
+
+    pub async fn a_broker_that_asks_for_signatures_takes_ours_and_no_others(&mut self) {
+        let (user, port) = ("gantry", Machine::port());
+        self.machine.broker_that_asks_for_signatures("signed", port, self.ports.name_server, user, SECRET);
+        let signing = |secret: &'static str| {
+            RemotingEngine::new(patient()).with_credentials(move |_| Some(Credentials::new(user, secret)))
+        };
+        let (signed, wrong) = (signing(SECRET), signing("another"));
+        let (cluster, target) = (ClusterId::new("ns", "signed"), ConfigTarget::Broker(at(port)));
+        let began = Instant::now();
+        let keys = loop {
+            match signed.config(&cluster, &target).await {
+                Ok(keys) => break keys,
+                Err(error) => assert!(began.elapsed() < Duration::from_secs(120), "{error}"),
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        assert_eq!(keys["authenticationEnabled"], "true");
+        for engine in [&self.engine, &wrong] {
+            let error = engine.config(&cluster, &target).await.unwrap_err();
+            assert_eq!(error.refusal(), Some(ResponseCode::NoPermission), "{error}");
+        }
+        let change = AccessChange { create_users: vec![user_named("orders", SECRET)], ..AccessChange::default() };
+        let write = EngineWrite::ChangeAccess { broker: at(port), change };
+        assert!(signed.execute(&cluster, &write).await.unwrap().is_complete(), "a body is signed as well");
+        let held = signed.access(&cluster, &at(port), true).await.unwrap();
+        assert_eq!(held.users.keys().collect::<Vec<_>>(), [user, "orders"]);
+        self.step("a broker took what was signed by a user of its, and refused all else");
     }
 
     async fn copy_to(&self, master: &str, replica: &str) {

@@ -108,6 +108,8 @@ impl Test {
         self.every_fact_is_known().await;
         self.topics_are_created_and_refusals_attributed().await;
         self.a_list_with_an_equal_topic_is_still_carried_out().await;
+        self.attributes_are_set_and_taken_away().await;
+        self.a_replica_that_lost_a_topic_copies_it_when_its_master_is_written_once_more().await;
         self.groups_are_created_and_refusals_attributed().await;
         self.an_import_changes_nothing().await;
         self.ten_thousand_topics_take_a_few_calls().await;
@@ -121,6 +123,7 @@ impl Test {
         self.a_controller_that_lost_its_disk_gets_everything_back().await;
         self.a_controller_that_stopped_for_good_is_seen_and_comes_back_when_it_is_restarted().await;
         self.a_process_that_speaks_tls_is_spoken_to_and_plain_connections_are_not_answered().await;
+        self.a_broker_that_asks_for_signatures_takes_ours_and_no_others().await;
         self.step("done");
     }
 

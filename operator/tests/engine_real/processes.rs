@@ -142,6 +142,30 @@ impl Machine {
         self.start(name, BROKER, &config);
     }
 
+    /// A broker of a cluster of its own that answers nobody but who signs as this user.
+    pub fn broker_that_asks_for_signatures(
+        &mut self,
+        name: &str,
+        port: u16,
+        name_server: u16,
+        user: &str,
+        secret: &str,
+    ) {
+        let store = self.store(name);
+        let config = format!(
+            "brokerClusterName={name}\nbrokerName={name}\nbrokerIP1=127.0.0.1\nbrokerIP2=127.0.0.1\nbindAddress=127.0.0.1\nlistenPort={port}\n\
+             haListenPort={}\nnamesrvAddr=127.0.0.1:{name_server}\nstorePathRootDir={store}\n\
+             mappedFileSizeCommitLog=16777216\nmappedFileSizeConsumeQueue=60000\nmappedFileSizeTimerLog=1048576\nmaxIndexNum=40000\n\
+             maxHashSlotNum=10000\ncompactionMappedFileSize=10485760\nmaxOffsetMapSize=1048576\nauthenticationEnabled=true\n\
+             authenticationProvider=org.apache.rocketmq.auth.authentication.provider.DefaultAuthenticationProvider\n\
+             authenticationMetadataProvider=org.apache.rocketmq.auth.authentication.provider.LocalAuthenticationMetadataProvider\n\
+             initAuthenticationUser={{\"username\":\"{user}\",\"password\":\"{secret}\"}}\n\
+             innerClientAuthenticationCredentials={{\"accessKey\":\"{user}\",\"secretKey\":\"{secret}\"}}\n",
+            port + 1,
+        );
+        self.start(name, BROKER, &config);
+    }
+
     pub fn store(&self, name: &str) -> String {
         let store = self.folder.join(name);
         fs::create_dir_all(&store).unwrap();

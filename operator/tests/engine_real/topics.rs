@@ -12,10 +12,13 @@ use gantry::metadata::plan::plan;
 use gantry::metadata::view::{Master, Observed};
 use gantry::topic::Topics;
 use gantry_remoting::ResponseCode;
-use gantry_remoting::group::{GroupChange, GroupConfig, RequestMode, SimpleSubscription};
+use gantry_remoting::group::{
+    CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RequestMode, RetryPolicy, RetryPolicyKind,
+    SimpleSubscription,
+};
 use gantry_remoting::topic::{self, TopicChange, TopicConfig};
 
-use super::{GROUP, Test};
+use super::{GROUP, Test, in_sync, registered};
 
 impl Test {
     pub async fn topics_are_created_and_refusals_attributed(&self) {
@@ -49,17 +52,86 @@ impl Test {
         assert!(topics.contains_key("plain-2") && topics.contains_key("plain-3"));
     }
 
+    pub async fn attributes_are_set_and_taken_away(&self) {
+        const RESERVE: &str = "reserve.time";
+        let (master, _) = self.roles().await;
+        let plain = TopicConfig::new("kept-for-a-while", 2).with_attribute(topic::MESSAGE_TYPE, "NORMAL");
+        let kept = plain.clone().with_attribute(RESERVE, "3600000");
+        for wanted in [&plain, &kept, &plain] {
+            let held = self.held(&master, &plain.topic_name).await;
+            let changes = vec![TopicChange::between(held.as_ref(), wanted).unwrap()];
+            let outcome = self.execute(EngineWrite::UpsertTopics { broker: master.clone(), changes }).await;
+            assert!(outcome.is_complete(), "{outcome:?}");
+            assert_eq!(self.held(&master, &plain.topic_name).await.as_ref(), Some(wanted));
+        }
+        self.step("an attribute of a topic is set and taken away");
+    }
+
+    /// A topic as a broker has it.
+    async fn held(&self, broker: &str, topic: &str) -> Option<TopicConfig> {
+        self.engine.metadata(&self.addresses.cluster, broker).await.unwrap().topics.remove(topic)
+    }
+
+    /// What `metadata::replicas` is for: the versions are the same, so the replica does not see that a topic is missing.
+    pub async fn a_replica_that_lost_a_topic_copies_it_when_its_master_is_written_once_more(&mut self) {
+        const LOST: &str = "good-2";
+        let (master, replica) = self.roles().await;
+        let ours = self.held(&master, LOST).await.unwrap();
+        let began = Instant::now();
+        while self.held(&replica, LOST).await.as_ref() != Some(&ours) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the replica never copied it");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let at = self.addresses.groups[GROUP].iter().position(|address| *address == replica).unwrap();
+        let name = format!("broker-{at}");
+        self.machine.kill(&name);
+        let file = format!("{}/config/topics.json", self.machine.store(&name));
+        let mut topics: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+        topics["topicConfigTable"].as_object_mut().unwrap().remove(LOST).unwrap();
+        std::fs::write(&file, topics.to_string()).unwrap();
+        self.machine.broker(&name, self.ports.brokers[at], self.ports.name_server, &self.ports.controllers);
+        self.until("the replica is back without a topic", |facts| in_sync(facts) == 2 && registered(facts).len() == 2)
+            .await;
+        // It asks for its master's topics every 10 s.
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(15) {
+            assert_eq!(self.held(&replica, LOST).await, None, "it copies by itself: nobody need write its master");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        let changes = vec![TopicChange::refresh(&ours)];
+        assert!(self.execute(EngineWrite::UpsertTopics { broker: master.clone(), changes }).await.is_complete());
+        let began = Instant::now();
+        while self.held(&replica, LOST).await.as_ref() != Some(&ours) {
+            assert!(began.elapsed() < Duration::from_secs(60), "the replica does not copy");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert_eq!(self.held(&master, LOST).await, Some(ours));
+        self.step(&format!("a replica copied what it lacked {:?} after its master was written", began.elapsed()));
+    }
+
     pub async fn groups_are_created_and_refusals_attributed(&self) {
         let (master, _) = self.roles().await;
         let mut configs: Vec<GroupConfig> = (0..20).map(|at| GroupConfig::new(format!("group-{at}"))).collect();
         configs[5].attributes.insert("unknown".to_owned(), "x".to_owned());
         configs[7].retry_max_times = 3;
         configs[7].consume_message_orderly = true;
+        configs[8].group_retry_policy = RetryPolicy {
+            kind: RetryPolicyKind::Exponential,
+            exponential_retry_policy: Some(ExponentialRetry { initial: 5000, max: 7_200_000, multiplier: 3 }),
+            customized_retry_policy: None,
+        };
+        configs[9].group_retry_policy = RetryPolicy {
+            kind: RetryPolicyKind::Customized,
+            exponential_retry_policy: None,
+            customized_retry_policy: Some(CustomizedRetry { next: vec![500, 60_000] }),
+        };
         let changes = configs.iter().cloned().map(GroupChange::create).collect();
         let outcome = self.execute(EngineWrite::UpsertGroups { broker: master.clone(), changes }).await;
         assert_eq!(outcome.failed.keys().collect::<Vec<_>>(), ["group-5"], "{outcome:?}");
         let groups = self.engine.metadata(&self.addresses.cluster, &master).await.unwrap().groups;
-        assert_eq!(groups["group-7"], configs[7]);
+        for at in 7..10 {
+            assert_eq!(groups[&format!("group-{at}")], configs[at]);
+        }
         assert!(groups.contains_key("group-19"));
         let delete = EngineWrite::DeleteGroups {
             masters: vec![master.clone()],

@@ -2,10 +2,11 @@ use serde_json::json;
 
 use crate::shop::Shop;
 
-/// A cluster that lets namespace `pay` have two topics with a prefix.
+/// A cluster that lets namespace `pay` have two topics and a consumer group with a prefix.
 async fn shared() -> Shop {
     Shop::new(json!({"tenants": [{
         "name": "payments", "namespaces": ["pay"], "topicPrefixes": ["pay-"], "groupPrefixes": ["pay-"], "maxTopics": 2,
+        "maxConsumerGroups": 1,
     }]}))
     .await
 }
@@ -23,7 +24,9 @@ async fn a_tenant_has_what_its_rule_allows_and_the_rest_is_refused_with_the_rule
     {
         shop.declare("Topic", "topics", namespace, name, json!({}));
     }
-    shop.declare("ConsumerGroup", "consumergroups", "pay", "pay-billing", json!({}));
+    for name in ["pay-billing", "pay-second"] {
+        shop.declare("ConsumerGroup", "consumergroups", "pay", name, json!({}));
+    }
     shop.settle().await;
     let ready = |namespace: &str, name: &str| shop.condition("topics", namespace, name, "Ready").1;
     assert_eq!(ready("pay", "pay-a"), "InSync");
@@ -31,6 +34,9 @@ async fn a_tenant_has_what_its_rule_allows_and_the_rest_is_refused_with_the_rule
     assert_eq!(ready("other", "pay-b"), "NamespaceNotAllowed");
     assert_eq!((ready("pay", "pay-c").as_str(), ready("pay", "pay-d").as_str()), ("InSync", "TenantQuotaExceeded"));
     assert_eq!(shop.condition("consumergroups", "pay", "pay-billing", "Ready").1, "InSync");
+    let (_, reason, why) = shop.condition("consumergroups", "pay", "pay-second", "Ready");
+    assert_eq!(reason, "TenantQuotaExceeded");
+    assert!(why.ends_with("its 1 consumer groups are all taken by older objects"), "{why}");
     for (topic, there) in [("pay-a", true), ("pay-c", true), ("orders", false), ("pay-b", false), ("pay-d", false)] {
         assert_eq!(holds(&shop, topic), there, "{topic}");
     }

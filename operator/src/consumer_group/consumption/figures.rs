@@ -35,7 +35,7 @@ pub fn figures(
     #[allow(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer there is")]
     let tps = reading.stats.iter().map(|s| s.consume_tps).sum::<f64>().ceil() as i64;
     Consumption {
-        lag: topics.iter().map(|t| t.ready + t.in_flight).sum(),
+        lag: topics.iter().map(behind).fold(0, i64::saturating_add),
         tps,
         dead_letters: reading.dead_letters,
         clients,
@@ -57,22 +57,24 @@ pub fn is_quiet(figures: &Consumption) -> bool {
 fn topics(group: &str, reading: &Reading, delayed: &BTreeMap<String, i64>) -> Vec<TopicLag> {
     let mut found: BTreeMap<String, TopicLag> = BTreeMap::new();
     for (queue, offset) in reading.stats.iter().flat_map(|s| &s.offset_table) {
-        let lag = (offset.broker_offset - offset.consumer_offset).max(0);
-        let in_flight = (offset.pull_offset - offset.consumer_offset).clamp(0, lag);
         let topic = retried(group, &queue.topic);
         let entry =
             found.entry(topic.to_owned()).or_insert_with(|| TopicLag { topic: topic.into(), ..TopicLag::default() });
-        entry.in_flight += in_flight;
-        entry.ready += lag - in_flight;
+        entry.in_flight = entry.in_flight.saturating_add(offset.in_flight());
+        entry.ready = entry.ready.saturating_add(offset.lag() - offset.in_flight());
     }
     for (topic, count) in delayed {
         if let Some(entry) = found.get_mut(retried(group, topic)) {
-            entry.delayed += count;
+            entry.delayed = entry.delayed.saturating_add(*count);
         }
     }
     let mut topics: Vec<TopicLag> = found.into_values().collect();
-    topics.sort_by(|a, b| (b.ready + b.in_flight).cmp(&(a.ready + a.in_flight)).then_with(|| a.topic.cmp(&b.topic)));
+    topics.sort_by(|a, b| behind(b).cmp(&behind(a)).then_with(|| a.topic.cmp(&b.topic)));
     topics
+}
+
+fn behind(topic: &TopicLag) -> i64 {
+    topic.ready.saturating_add(topic.in_flight)
 }
 
 /// Of a retry topic of one topic, which POP has, that topic: its messages are that one's.

@@ -62,15 +62,15 @@ impl ConsumptionMetrics {
         let mut rows: BTreeMap<&str, Row> = BTreeMap::new();
         for (i, (name, totals, figures)) in groups.enumerate() {
             let row = rows.entry(if i < NAMED { name } else { OTHERS }).or_default();
-            row.lag += totals.lag.values().sum::<i64>();
+            row.lag = totals.lag.values().copied().fold(row.lag, i64::saturating_add);
             if let Some(figures) = figures {
-                row.in_flight += figures.topics.iter().map(|t| t.in_flight).sum::<i64>();
-                row.dead_letters += figures.dead_letters;
+                row.in_flight = figures.topics.iter().map(|t| t.in_flight).fold(row.in_flight, i64::saturating_add);
+                row.dead_letters = row.dead_letters.saturating_add(figures.dead_letters);
                 row.clients += i64::from(figures.clients.unwrap_or(0));
             }
             #[allow(clippy::cast_possible_truncation, reason = "a float becomes the nearest integer there is")]
             let tps = totals.tps.ceil() as i64;
-            row.tps += tps;
+            row.tps = row.tps.saturating_add(tps);
         }
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for name in told.remove(cluster).unwrap_or_default().iter().filter(|n| !rows.contains_key(n.as_str())) {

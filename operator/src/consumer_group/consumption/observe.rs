@@ -65,11 +65,13 @@ impl<'a> Asking<'a> {
                 let totals = all.totals.entry(name).or_default();
                 totals.tps += group.tps;
                 for (topic, lag) in group.lag {
-                    *totals.lag.entry(topic).or_default() += lag;
+                    let total = totals.lag.entry(topic).or_default();
+                    *total = total.saturating_add(lag);
                 }
             }
             for (topic, count) in broker.delayed {
-                *all.delayed.entry(topic).or_default() += count;
+                let total = all.delayed.entry(topic).or_default();
+                *total = total.saturating_add(count);
             }
         }
         Ok(all)
@@ -114,7 +116,7 @@ impl<'a> Asking<'a> {
             let (stats, clients, dead) = answer?;
             reading.stats.push(stats);
             reading.remoting.push(clients);
-            reading.dead_letters += dead;
+            reading.dead_letters = reading.dead_letters.saturating_add(dead);
         }
         reading.proxied = self.proxied(group).await;
         Ok(reading)

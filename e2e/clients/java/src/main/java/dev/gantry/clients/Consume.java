@@ -10,6 +10,8 @@ final class Consume extends Verb implements Receiver.Inbox {
     private final boolean ordered = flags.isSet("ordered");
     private final boolean quiet = flags.isSet("quiet");
     private final boolean abandon = flags.isSet("abandon");
+    private final boolean refuse = flags.isSet("refuse");
+    private final boolean hold = flags.isSet("hold");
 
     private long failedCalls;
     private long firstAt = -1;
@@ -85,8 +87,27 @@ final class Consume extends Verb implements Receiver.Inbox {
         }
     }
 
+    /** With {@code --hold} it answers when all is over, with {@code --refuse} that it has failed. */
     @Override
-    public synchronized void take(Receiver.Delivery delivery) {
+    public boolean take(Receiver.Delivery delivery) {
+        note(delivery);
+        if (hold) {
+            awaitTheEnd();
+        }
+        return !refuse && !hold;
+    }
+
+    private synchronized void awaitTheEnd() {
+        try {
+            while (!over) {
+                wait();
+            }
+        } catch (InterruptedException closing) {
+            Thread.currentThread().interrupt();
+        }
+    }
+
+    private synchronized void note(Receiver.Delivery delivery) {
         if (over) {
             return;
         }
@@ -125,6 +146,7 @@ final class Consume extends Verb implements Receiver.Inbox {
 
     private synchronized String summarise(boolean inTime) {
         over = true;
+        notifyAll();
         String reason = reason(inTime);
         events.emit("summary", "ok", reason == null, "reason", reason == null ? "" : reason, "received", ledger.received,
             "distinct", ledger.distinct(), "duplicates", ledger.duplicates, "bad_bodies", ledger.badBodies,

@@ -17,10 +17,7 @@ final class GrpcPush {
             .setClientConfiguration(GrpcSender.configuration(flags))
             .setConsumerGroup(flags.required("consumer-group"))
             .setSubscriptionExpressions(Map.of(flags.required("topic"), FilterExpression.SUB_ALL))
-            .setMessageListener(view -> {
-                inbox.take(delivery(view));
-                return ConsumeResult.SUCCESS;
-            })
+            .setMessageListener(view -> answer(inbox, view))
             .build();
         return consumer::close;
     }
@@ -31,15 +28,16 @@ final class GrpcPush {
             .setClientConfiguration(GrpcSender.configuration(flags))
             .setConsumerGroup(flags.required("consumer-group"))
             .bindTopic(flags.required("topic"))
-            .setMessageListener(view -> {
-                inbox.take(delivery(view));
-                return ConsumeResult.SUCCESS;
-            })
+            .setMessageListener(view -> answer(inbox, view))
             .build();
         for (String topic : flags.required("lite-topics").split(",")) {
             consumer.subscribeLite(topic);
         }
         return consumer::close;
+    }
+
+    private static ConsumeResult answer(Receiver.Inbox inbox, MessageView view) {
+        return inbox.take(delivery(view)) ? ConsumeResult.SUCCESS : ConsumeResult.FAILURE;
     }
 
     static Receiver.Delivery delivery(MessageView view) {

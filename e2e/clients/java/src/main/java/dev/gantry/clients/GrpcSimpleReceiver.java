@@ -34,8 +34,9 @@ final class GrpcSimpleReceiver implements Receiver {
         while (open) {
             try {
                 for (MessageView view : consumer.receive(BATCH, INVISIBLE)) {
-                    inbox.take(GrpcPush.delivery(view));
-                    acknowledge(view);
+                    if (inbox.take(GrpcPush.delivery(view))) {
+                        acknowledge(view);
+                    }
                 }
             } catch (Exception error) {
                 if (open) {

@@ -1,13 +1,14 @@
 package dev.gantry.clients;
 
-/** Receives messages of one topic until it is closed, and acknowledges each after {@link Inbox} has taken it. */
+/** Receives messages of one topic until it is closed, and acknowledges each that {@link Inbox} wants acknowledged. */
 interface Receiver extends AutoCloseable {
     /** One delivery; {@code attempt} starts at 1, {@code bornMillis} is the producer's wall clock. */
     record Delivery(String id, byte[] body, int attempt, long bornMillis) { }
 
     /** Where deliveries go; called from the client's threads. */
     interface Inbox {
-        void take(Delivery delivery);
+        /** Whether it is to be acknowledged. */
+        boolean take(Delivery delivery);
 
         /** A call of ours failed: receive or ack. Push clients hide theirs. */
         void failed(String call, Throwable error);

@@ -8,9 +8,11 @@ import org.apache.rocketmq.client.consumer.listener.MessageListenerConcurrently;
 import org.apache.rocketmq.client.consumer.listener.MessageListenerOrderly;
 import org.apache.rocketmq.common.consumer.ConsumeFromWhere;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.remoting.protocol.heartbeat.MessageModel;
 
 /**
- * The remoting push consumer; {@code --ordered} chooses the orderly listener, {@code --server-balancing} lets brokers say how messages are shared.
+ * The remoting push consumer; {@code --ordered} chooses the orderly listener, {@code --server-balancing} lets brokers say how messages are shared,
+ * with {@code --broadcast} it gets every message, whoever else does.
  */
 final class RemotingReceiver implements Receiver {
     private final DefaultMQPushConsumer consumer;
@@ -23,27 +25,32 @@ final class RemotingReceiver implements Receiver {
         consumer.setConsumeFromWhere(ConsumeFromWhere.CONSUME_FROM_FIRST_OFFSET);
         // Only such a client asks its brokers for the group's mode; proxies do not answer that, name servers as endpoint do.
         consumer.setClientRebalance(!flags.isSet("server-balancing"));
+        if (flags.isSet("broadcast")) {
+            consumer.setMessageModel(MessageModel.BROADCASTING);
+        }
         consumer.setInstanceName("receiver-" + System.nanoTime());
         consumer.subscribe(flags.required("topic"), "*");
         if (flags.isSet("ordered")) {
             consumer.registerMessageListener((MessageListenerOrderly) (messages, context) -> {
-                take(messages, inbox);
-                return ConsumeOrderlyStatus.SUCCESS;
+                boolean taken = take(messages, inbox);
+                return taken ? ConsumeOrderlyStatus.SUCCESS : ConsumeOrderlyStatus.SUSPEND_CURRENT_QUEUE_A_MOMENT;
             });
         } else {
             consumer.registerMessageListener((MessageListenerConcurrently) (messages, context) -> {
-                take(messages, inbox);
-                return ConsumeConcurrentlyStatus.CONSUME_SUCCESS;
+                boolean taken = take(messages, inbox);
+                return taken ? ConsumeConcurrentlyStatus.CONSUME_SUCCESS : ConsumeConcurrentlyStatus.RECONSUME_LATER;
             });
         }
         consumer.start();
     }
 
-    private static void take(List<MessageExt> messages, Inbox inbox) {
+    private static boolean take(List<MessageExt> messages, Inbox inbox) {
+        boolean all = true;
         for (MessageExt message : messages) {
-            inbox.take(new Delivery(message.getMsgId(), message.getBody(), message.getReconsumeTimes() + 1,
+            all &= inbox.take(new Delivery(message.getMsgId(), message.getBody(), message.getReconsumeTimes() + 1,
                 message.getBornTimestamp()));
         }
+        return all;
     }
 
     @Override
