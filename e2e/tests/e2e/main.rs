@@ -14,6 +14,6 @@ mod repair;
 mod scale;
 mod shop;
 mod topics;
-mod transactions;
 mod types;
 mod upgrade;
+mod wearing;

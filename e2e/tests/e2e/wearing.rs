@@ -1,4 +1,5 @@
-//! Transactions, last of all: after the first one a 5.5.0 broker keeps a core busy (docs/failure-modes.md), which other tests need not suffer.
+//! What the cluster does not recover from, last of all: tests run in the order of their modules' names. After the first transaction a 5.5.0 broker keeps a
+//! core busy (docs/failure-modes.md), which other tests need not suffer.
 
 use anyhow::Result;
 
