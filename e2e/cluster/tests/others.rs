@@ -1,5 +1,7 @@
 //! Clusters that others run: what is asked of `kind`, `kubectl` and what pushes images, by programs in their place that write down their words.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
