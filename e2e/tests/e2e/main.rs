@@ -13,6 +13,7 @@ mod refusals;
 mod repair;
 mod scale;
 mod shop;
+mod signals;
 mod topics;
 mod types;
 mod upgrade;
