@@ -15,15 +15,15 @@ help: ## list the targets
 .PHONY: demo demo-down up down deploy logs shell status
 demo: ## a Kubernetes, Gantry, a RocketMQ cluster, messages over both protocols
 	@hack/demo
-demo-down: ## remove everything that `make demo` made
+demo-down: ## remove everything that `make demo` made, with the Kubernetes under test
 	@$(CLUSTER) down
 up: ## the Kubernetes under test, with the images loaded
 	@$(STEP) "Kubernetes programs" $(CLUSTER) build
-	@$(CLUSTER) up
-	@$(STEP) "engine image" hack/images
+	@$(STEP) "Kubernetes" $(CLUSTER) up
+	@$(STEP) "images of engine and clients" hack/images clients
 down: demo-down ## remove the Kubernetes under test
 deploy: ## build the operator without optimization and (re)install it: seconds after an edit
-	@GANTRY_PROFILE=dev hack/deploy
+	@GANTRY_PROFILE=dev $(STEP) "Gantry: image and chart" hack/deploy
 logs: ## the operator's log
 	@$(CLUSTER) kubectl -- -n gantry-system logs deployment/gantry-operator --tail=200 -f
 shell: ## a shell where pods, Services and DNS names of the Kubernetes under test are reachable

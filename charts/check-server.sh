@@ -7,6 +7,7 @@ on_server() { "$helm" --kube-context "$CONTEXT" --namespace "$namespace" "$@"; }
 
 remove_all() {
     on_server uninstall release --no-hooks --ignore-not-found >/dev/null 2>&1
+    "$helm" --kube-context "$CONTEXT" --namespace "$team" uninstall second --no-hooks --ignore-not-found >/dev/null 2>&1
     kubectl delete namespace "$namespace" "$team" --ignore-not-found --wait=false >/dev/null 2>&1
     kubectl delete clusterrole,clusterrolebinding "gantry-crds-$namespace-release" --ignore-not-found >/dev/null 2>&1
     rm -rf "$work"
@@ -72,6 +73,17 @@ life_of_a_release() {
     kubectl -n "$team" get consumergroup billing -o name && on_server install release $chart --no-hooks "${set[@]}"
 }
 
+# A second operator for other namespaces, and none for those that have one.
+second_release() {
+    local output
+    "$helm" --kube-context "$CONTEXT" --namespace "$team" install second $chart --no-hooks --set "watchNamespaces={$namespace}" || return
+    "$helm" --kube-context "$CONTEXT" --namespace "$team" uninstall second --no-hooks || return
+    if output=$("$helm" --kube-context "$CONTEXT" --namespace "$team" install second $chart --no-hooks --set "watchNamespaces={$team}" 2>&1); then
+        echo "a second operator was let into a namespace" && return 1
+    fi
+    grep -q 'gantry-operator.* exists and cannot be imported' <<<"$output" || { echo "it said: $output" && return 1; }
+}
+
 check "definitions are taken" definitions
 check "namespaces for restricted pods" restricted_namespaces
 check "the API server takes ci/default-values.yaml" taken --values $chart/ci/default-values.yaml
@@ -81,3 +93,4 @@ check "the API server takes ci/everything-values.yaml" taken --values $chart/ci/
 check "the API server takes examples/" examples_taken
 check "the Job before an upgrade has the rights it needs" job_rights
 check "install, upgrade, uninstall, install again" life_of_a_release
+check "a second release for other namespaces" second_release

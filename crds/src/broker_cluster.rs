@@ -61,7 +61,8 @@ pub struct BrokerClusterSpec {
         .message("upgradeTimeout is a number of m or h: write e.g. 10m"))]
     pub upgrade_timeout: String,
 
-    /// Image of the engine in place of the one derived from `version`. It must keep the image contract of broker-image/README.md.
+    /// Image of the engine in place of the one derived from `version`. It must keep the image contract of broker-image/README.md. Default: the
+    /// operator's setting for images, with `version` in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     #[x_kube(
@@ -72,7 +73,7 @@ pub struct BrokerClusterSpec {
     )]
     pub image: Option<String>,
 
-    /// Secrets to pull the image with, in this namespace.
+    /// Secrets to pull the image with, in this namespace. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
@@ -230,8 +231,8 @@ pub struct Brokers {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 7))]
     pub replicas: i32,
-    /// How many replicas must hold a message before it is acknowledged, 1 to `replicas - 1` (1 for a single replica). Default: 2 where replicas is
-    /// 3 or more, else 1. All replicas that are in sync acknowledge; with fewer in sync than this, writes are refused.
+    /// How many replicas must hold a message before it is acknowledged, 1 to `replicas - 1`, at most 7 (1 for a single replica). Default: 2
+    /// where replicas is 3 or more, else 1. All replicas that are in sync acknowledge; with fewer in sync than this, writes are refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 7))]
     pub min_in_sync_replicas: Option<i32>,
@@ -349,7 +350,7 @@ pub struct Proxies {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub replicas: Option<i32>,
-    /// Scale with load, by a HorizontalPodAutoscaler.
+    /// Scale with load, by a HorizontalPodAutoscaler. Default: `replicas` stays as it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub autoscaling: Option<Autoscaling>,
     /// Settings that every role has. A `config` value that reads as a number or as true/false is given to the proxy as such.
@@ -396,7 +397,7 @@ pub struct Endpoint {
     /// Kind of endpoint: ClusterIP (default), for clients inside the Kubernetes cluster.
     #[serde(default, rename = "type")]
     pub type_: EndpointType,
-    /// Extra annotations of the Service.
+    /// Extra annotations of the Service. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     pub annotations: BTreeMap<String, String>,

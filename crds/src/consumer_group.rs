@@ -65,23 +65,24 @@ pub struct ConsumerGroupSpec {
     /// Concurrent (default), or Ordered: messages of one message group one after the other.
     #[serde(default)]
     pub delivery: Delivery,
-    /// How messages are shared among consumers of the topics in `subscriptions`: Message (any consumer may have any message), or Queue (each queue
-    /// belongs to one consumer, as in RocketMQ 4). Default: as the engine has it. Clients that balance by themselves (4.x without `clientRebalance=false`)
-    /// stay with queues.
+    /// How messages are shared among its consumers; the type says it, and that is what is published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub load_balancing: Option<LoadBalancing>,
     /// What its consumers subscribe to, at most 256. The engine uses it to tell how far the group is behind also while no consumer is there.
+    /// Default: none, what consumers themselves say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["topic".into()]))]
     pub subscriptions: Vec<Subscription>,
     /// Engine attributes, e.g. `{priority.factor: "0"}`, without the engine's leading '+'. What is not written stays as the engine has it.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     #[x_kube(validation = Rule::new("self.all(k, k.matches('^[a-z][a-z.]{0,63}$'))")
         .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. priority.factor"))]
     pub attributes: BTreeMap<String, ConfigValue>,
     /// Sets the group's offsets once. Each value is carried out one time and recorded in the status; another value is carried out again.
+    /// Default: none, they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_offset: Option<ResetOffset>,
     /// What happens to messages that a consumer does not acknowledge.
@@ -89,6 +90,7 @@ pub struct ConsumerGroupSpec {
     pub retry: Retry,
     /// The group's dead-letter topic, `%DLQ%` and the group's name: kept on every broker group from the start. Without it a broker makes its own with
     /// the first dead letter, to be read and written. It has one queue, the engine uses no more. It stays when the group is deleted.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dead_letter_topic: Option<DeadLetterTopic>,
     /// Whether consumers may receive. Default true.
@@ -113,7 +115,9 @@ fn yes() -> bool {
     true
 }
 
-/// How messages are shared among the consumers of a group.
+/// How messages are shared among consumers of the topics in `subscriptions`: Message (any consumer may have any message), or Queue (each queue
+/// belongs to one consumer, as in RocketMQ 4). Default: as the engine has it. Clients that balance by themselves (4.x without `clientRebalance=false`)
+/// stay with queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum LoadBalancing {
     /// Any consumer may have any message (POP): more consumers than queues all receive.
@@ -164,14 +168,14 @@ pub enum ExpressionType {
 pub struct ResetOffset {
     /// Earliest (the oldest message that is still there), Latest (messages from now on), or Time.
     pub to: ResetTo,
-    /// With `to: Time`: the first message stored then or later, e.g. `2026-01-31T12:00:00Z`.
+    /// With `to: Time`: the first message stored then or later, e.g. `2026-01-31T12:00:00Z`. Default: none; `to: Time` needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub time: Option<Time>,
     /// Topics, by their names in the engine. Default: all that the group has consumed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), inner(length(min = 1, max = 127)))]
     pub topics: Vec<String>,
-    /// Write another one to carry out the same once more, e.g. `again`.
+    /// Write another one to carry out the same once more, e.g. `again`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub id: Option<String>,
@@ -208,7 +212,7 @@ pub struct Retry {
     #[serde(default = "sixteen")]
     #[schemars(range(min = 0, max = 1000))]
     pub max_attempts: i32,
-    /// Intervals between attempts that grow by a factor.
+    /// Intervals between attempts that grow by a factor. Default: those of `intervals`, or the engine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exponential: Option<Exponential>,
     /// Intervals between attempts one by one, e.g. `[10s, 30s, 5m]`; the last one repeats. Default: the engine's, from 10 s to 2 h.

@@ -4,6 +4,7 @@
 //! runtime: whatever needs one lives in the operator. The committed `manifests/` are generated from these types by
 //! `gantry crds` and compared in a test.
 
+pub mod admission;
 pub mod broker_cluster;
 pub mod condition;
 pub mod consumer_group;

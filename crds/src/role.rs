@@ -18,7 +18,7 @@ pub struct Role {
     pub resources: Option<ComputeResources>,
 
     /// Engine keys, as RocketMQ documents them, e.g. `{fileReservedTime: "72"}`. Values are strings. Keys that carry identity,
-    /// addresses, paths or safety are Gantry's and refused, with the field to use instead.
+    /// addresses, paths or safety are Gantry's and refused, with the field to use instead. Default: none, the engine's and Gantry's own values.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 128))]
     #[x_kube(
@@ -29,22 +29,22 @@ pub struct Role {
     )]
     pub config: BTreeMap<String, ConfigValue>,
 
-    /// Options of the Java virtual machine.
+    /// Options of the Java virtual machine. Default: those that follow from the memory limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jvm: Option<Jvm>,
 
-    /// Where pods may run.
+    /// Where pods may run. Default: anywhere, spread over nodes and zones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduling: Option<Scheduling>,
 
-    /// Extra labels of the pods.
+    /// Extra labels of the pods. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("self.all(k, !k.startsWith('app.kubernetes.io/') && !k.contains('gantry.dev/'))")
         .message("labels under app.kubernetes.io/ and gantry.dev/ are Gantry's, selectors depend on them: write another prefix"))]
     pub labels: BTreeMap<String, String>,
 
-    /// Extra annotations of the pods.
+    /// Extra annotations of the pods. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 32))]
     #[x_kube(validation = Rule::new("self.all(k, !k.contains('gantry.dev/'))")
@@ -95,7 +95,7 @@ pub struct Jvm {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 10, max = 75))]
     pub heap_percent: Option<i32>,
-    /// More options, one an item, after Gantry's own (the last one wins), e.g. `-XX:+UseZGC`.
+    /// More options, one an item, after Gantry's own (the last one wins), e.g. `-XX:+UseZGC`. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), inner(length(max = 512)))]
     #[x_kube(
@@ -113,14 +113,14 @@ pub struct Jvm {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Scheduling {
-    /// Labels that a node must have.
+    /// Labels that a node must have. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub node_selector: BTreeMap<String, String>,
-    /// Taints that pods tolerate.
+    /// Taints that pods tolerate. Default: none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
     pub tolerations: Vec<Toleration>,
-    /// `affinity` as in a pod. Checked when the pods' owner is applied, not here, to keep this definition small.
+    /// `affinity` as in a pod. Checked when the pods' owner is applied, not here, to keep this definition small. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form")]
     pub affinity: Option<serde_json::Value>,
@@ -129,7 +129,7 @@ pub struct Scheduling {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "free_form_list")]
     pub topology_spread_constraints: Option<Vec<serde_json::Value>>,
-    /// PriorityClass of the pods.
+    /// PriorityClass of the pods. Default: the Kubernetes cluster's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub priority_class_name: Option<String>,

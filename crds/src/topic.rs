@@ -83,6 +83,7 @@ pub struct TopicSpec {
         .message("brokerGroups names a group twice: remove one"))]
     pub broker_groups: Vec<String>,
     /// Engine attributes, e.g. `{reserve.time: "3600000"}`, without the engine's leading '+'. `message.type` comes from `type`.
+    /// Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     #[x_kube(

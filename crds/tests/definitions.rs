@@ -62,6 +62,60 @@ fn every_field_has_a_description_that_explain_can_show() {
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
 
+/// Whether a place is in what a user writes, and not inside a type of Kubernetes' own, whose words are not ours.
+fn is_ours(path: &str) -> bool {
+    path.starts_with(".spec.")
+        && ![".tolerations[]", ".imagePullSecrets[]"].iter().any(|foreign| path.contains(foreign))
+}
+
+#[test]
+fn every_number_says_its_range_in_its_description() {
+    let mut seen = 0;
+    for definition in gantry_crds::definitions() {
+        for (path, schema) in schemas(&definition) {
+            if !is_ours(&path) || schema["type"] != "integer" {
+                continue;
+            }
+            seen += 1;
+            let kind = &definition.spec.names.kind;
+            let text = schema["description"].as_str().unwrap_or_default().replace(',', "");
+            for bound in ["minimum", "maximum"] {
+                let value = schema[bound].as_f64().unwrap_or_else(|| panic!("{kind}{path} has no {bound}"));
+                let words: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).collect();
+                assert!(
+                    words.contains(&&*format!("{value}")),
+                    "{kind}{path} does not say its {bound}, {value}: {text}"
+                );
+            }
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+}
+
+#[test]
+fn every_optional_field_says_its_default() {
+    let mut seen = 0;
+    for definition in gantry_crds::definitions() {
+        for (path, schema) in schemas(&definition) {
+            if path != ".spec" && !is_ours(&path) {
+                continue;
+            }
+            for name in optional(&schema) {
+                let field = &schema["properties"][&name];
+                // A section with defaults of its own says them at its fields.
+                if field["properties"].is_object() && !field["default"].is_null() {
+                    continue;
+                }
+                seen += 1;
+                let text = field["description"].as_str().unwrap_or_default();
+                let said = text.contains("Default") || text.contains("default");
+                assert!(said, "{}{path}.{name} does not say its default: {text}", definition.spec.names.kind);
+            }
+        }
+    }
+    assert!(seen > 50, "{seen}");
+}
+
 #[test]
 fn no_format_makes_the_api_server_warn() {
     let known = ["int32", "int64", "date-time"];

@@ -3,8 +3,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "support/schema.rs"]
-mod schema;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -47,7 +45,7 @@ fn complaint(kind: &Kind, case: &Case) -> Option<String> {
             return Some(format!("the old object is itself refused: {before:?}"));
         }
     }
-    let by_schema = schema::refusals(&kind.schema, &new);
+    let by_schema = gantry_crds::admission::refusals(&kind.schema, &new);
     // Rules are asked only where the schema is content, as the server does.
     let by_rule = if by_schema.is_empty() { kind.broken(&case.new, case.old.as_ref()) } else { Vec::new() };
     let said: Vec<String> = match case.by {

@@ -30,7 +30,10 @@ impl<'a> Clients<'a> {
     /// # Errors
     /// Where it does not start.
     pub fn start(namespace: &'a Namespace) -> Result<Self> {
-        namespace.apply(include_str!("../clients/pod.yaml"))?;
+        // In a cluster of the user's own the image comes from a registry: e2e/cluster/README.md.
+        let registry = std::env::var("GANTRY_REGISTRY").ok().filter(|prefix| !prefix.is_empty());
+        let image = registry.map_or_else(String::new, |prefix| format!("{prefix}/")) + "gantry/e2e-clients:";
+        namespace.apply(&include_str!("../clients/pod.yaml").replace("gantry/e2e-clients:", &image))?;
         until("the clients' pod runs", Duration::from_secs(60), || {
             let pod = namespace.get("pod/clients")?;
             let phase = pod["status"]["phase"].as_str().unwrap_or_default().to_owned();

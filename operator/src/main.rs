@@ -28,13 +28,13 @@ enum Command {
         #[arg(long, default_value = gantry::labels::MANAGER, requires = "apply")]
         field_manager: String,
     },
-    /// Show what manifests would create or change, without a cluster.
+    /// Show what manifests would create or change, or why they would be refused, without a cluster.
     Plan {
         /// Manifests, each of one or more documents; `-` is standard input.
-        #[arg(short, required = true)]
+        #[arg(short, required = true, num_args = 1..)]
         filename: Vec<PathBuf>,
         /// The manifests as they are applied now: only differences are shown.
-        #[arg(long)]
+        #[arg(long, num_args = 1..)]
         from: Vec<PathBuf>,
         #[command(flatten)]
         settings: Settings,

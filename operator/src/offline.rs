@@ -1,12 +1,15 @@
 //! `gantry crds` and `gantry plan`: pure output, no cluster, for review in a pull request.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use gantry_crds::admission::Admission;
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
 use kube::ResourceExt;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::view::Observed;
@@ -29,42 +32,58 @@ pub fn definitions() -> anyhow::Result<String> {
 /// What the manifests in `files` would create, or change against those in `from`.
 ///
 /// # Errors
-/// Where a file can't be read, or holds something that can't be.
+/// Where a file can't be read, or holds something that `kubectl apply` would refuse, with the API server's sentences.
 pub fn plan(files: &[PathBuf], from: &[PathBuf], settings: &Settings) -> anyhow::Result<String> {
     let before = read(from)?;
+    let mut admissions = BTreeMap::new();
     let mut text = String::new();
-    for object in read(files)? {
-        match object {
-            Manifest::BrokerCluster(new) => {
-                let old = before.iter().find_map(|o| match o {
-                    Manifest::BrokerCluster(c) if same(&**c, &*new) => Some(&**c),
-                    _ => None,
-                });
-                broker_cluster(&new, old, settings, &mut text)?;
-            }
-            Manifest::Topic(t) => {
-                let name = t.spec.topic_name.clone().unwrap_or_else(|| t.name_any());
-                writeln!(
-                    text,
-                    "Topic {}: {name}, {} queues on each broker group, takes {} messages",
-                    id(&*t),
-                    t.spec.queues,
-                    t.spec.type_.message_type()
-                )?;
-            }
-            Manifest::ConsumerGroup(g) => {
-                let name = g.spec.group_name.clone().unwrap_or_else(|| g.name_any());
-                writeln!(
-                    text,
-                    "ConsumerGroup {}: {name}, {:?} delivery, {} attempts",
-                    id(&*g),
-                    g.spec.delivery,
-                    g.spec.retry.max_attempts
-                )?;
-            }
+    for new in read(files)? {
+        let old = before.iter().find(|old| old.kind() == new.kind() && old.id() == new.id());
+        admit(&new, old, &mut admissions)?;
+        match typed(&new)? {
+            Typed::BrokerCluster(new) => match old.map(typed).transpose()? {
+                Some(Typed::BrokerCluster(old)) => broker_cluster(&new, Some(&old), settings, &mut text)?,
+                _ => broker_cluster(&new, None, settings, &mut text)?,
+            },
+            Typed::Topic(new) => topic(&new, &mut text)?,
+            Typed::ConsumerGroup(new) => consumer_group(&new, &mut text)?,
         }
     }
     Ok(text)
+}
+
+fn topic(topic: &Topic, text: &mut String) -> std::fmt::Result {
+    let name = topic.spec.topic_name.clone().unwrap_or_else(|| topic.name_any());
+    let takes = topic.spec.type_.message_type();
+    let queues = topic.spec.queues;
+    writeln!(text, "Topic {}: {name}, {queues} queues on each broker group, takes {takes} messages", id(topic))
+}
+
+fn consumer_group(group: &ConsumerGroup, text: &mut String) -> std::fmt::Result {
+    let name = group.spec.group_name.clone().unwrap_or_else(|| group.name_any());
+    let attempts = group.spec.retry.max_attempts;
+    writeln!(text, "ConsumerGroup {}: {name}, {:?} delivery, {attempts} attempts", id(group), group.spec.delivery)
+}
+
+/// Asks what the API server would ask. Rules take a moment to compile: those of a kind that is not there are not.
+fn admit(new: &Manifest, old: Option<&Manifest>, admissions: &mut BTreeMap<String, Admission>) -> anyhow::Result<()> {
+    let kind = new.kind();
+    if !admissions.contains_key(kind) {
+        let definition = gantry_crds::definitions().into_iter().find(|d| d.spec.names.kind == kind);
+        let Some(definition) = definition else {
+            bail!(
+                "{}: {} has no kind {kind}: write BrokerCluster, Topic or ConsumerGroup",
+                new.file.display(),
+                gantry_crds::GROUP
+            );
+        };
+        admissions.insert(kind.to_owned(), Admission::of(&definition));
+    }
+    let said = admissions.get(kind).map(|a| a.refusals(&new.value, old.map(|o| &o.value))).unwrap_or_default();
+    if !said.is_empty() {
+        bail!("{}: {kind} {} would be refused:\n  {}", new.file.display(), new.id(), said.join("\n  "));
+    }
+    Ok(())
 }
 
 fn broker_cluster(
@@ -111,13 +130,27 @@ fn as_applied(old: &BrokerCluster, settings: &Settings) -> anyhow::Result<Observ
     Ok(Observed { live, ..Observed::default() })
 }
 
-enum Manifest {
-    BrokerCluster(Box<BrokerCluster>),
-    Topic(Box<Topic>),
-    ConsumerGroup(Box<ConsumerGroup>),
+/// A document of a file.
+struct Manifest {
+    file: PathBuf,
+    value: Value,
 }
 
+impl Manifest {
+    fn kind(&self) -> &str {
+        self.value["kind"].as_str().unwrap_or_default()
+    }
+
+    fn id(&self) -> String {
+        let metadata = |key: &str| self.value["metadata"][key].as_str().unwrap_or_default();
+        let namespace = Some(metadata("namespace")).filter(|name| !name.is_empty()).unwrap_or("default");
+        format!("{namespace}/{}", metadata("name"))
+    }
+}
+
+/// Documents of other groups are passed over: a folder holds more than Gantry's kinds.
 fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
+    let ours = format!("{}/", gantry_crds::GROUP);
     let mut found = Vec::new();
     for file in files {
         let text = if file == Path::new("-") {
@@ -126,40 +159,40 @@ fn read(files: &[PathBuf]) -> anyhow::Result<Vec<Manifest>> {
             std::fs::read_to_string(file).with_context(|| format!("{} can't be read", file.display()))?
         };
         for document in serde_yaml::Deserializer::from_str(&text) {
-            let value =
-                serde_yaml::Value::deserialize(document).with_context(|| format!("{} is no YAML", file.display()))?;
-            if !value.is_null() {
-                found.extend(manifest(value).with_context(|| file.display().to_string())?);
+            let value = Value::deserialize(document).with_context(|| format!("{} is no YAML", file.display()))?;
+            if value["apiVersion"].as_str().is_some_and(|version| version.starts_with(&ours)) {
+                found.push(Manifest { file: file.clone(), value });
             }
         }
     }
     Ok(found)
 }
 
-/// Objects of other groups are passed over: a folder holds more than Gantry's kinds.
-fn manifest(value: serde_yaml::Value) -> anyhow::Result<Option<Manifest>> {
-    let text = |key: &str| value.get(key).and_then(serde_yaml::Value::as_str).unwrap_or_default().to_owned();
-    if !text("apiVersion").starts_with(&format!("{}/", gantry_crds::GROUP)) {
-        return Ok(None);
-    }
-    Ok(Some(match text("kind").as_str() {
-        "BrokerCluster" => {
-            let mut cluster: BrokerCluster = serde_yaml::from_value(value)?;
-            // What the API server would add.
-            cluster.metadata.namespace.get_or_insert_with(|| "default".into());
-            cluster.metadata.uid.get_or_insert_with(|| "not-applied".into());
-            Manifest::BrokerCluster(Box::new(cluster))
-        }
-        "Topic" => Manifest::Topic(Box::new(serde_yaml::from_value(value)?)),
-        "ConsumerGroup" => Manifest::ConsumerGroup(Box::new(serde_yaml::from_value(value)?)),
-        other => bail!("{} has no kind {other}: write BrokerCluster, Topic or ConsumerGroup", gantry_crds::GROUP),
-    }))
+/// A manifest as it is understood.
+enum Typed {
+    BrokerCluster(Box<BrokerCluster>),
+    Topic(Box<Topic>),
+    ConsumerGroup(Box<ConsumerGroup>),
+}
+
+fn typed(manifest: &Manifest) -> anyhow::Result<Typed> {
+    let value = &manifest.value;
+    let read = || -> serde_json::Result<Typed> {
+        Ok(match manifest.kind() {
+            "Topic" => Typed::Topic(Box::new(Topic::deserialize(value)?)),
+            "ConsumerGroup" => Typed::ConsumerGroup(Box::new(ConsumerGroup::deserialize(value)?)),
+            _ => {
+                let mut cluster = BrokerCluster::deserialize(value)?;
+                // What the API server would add.
+                cluster.metadata.namespace.get_or_insert_with(|| "default".into());
+                cluster.metadata.uid.get_or_insert_with(|| "not-applied".into());
+                Typed::BrokerCluster(Box::new(cluster))
+            }
+        })
+    };
+    read().with_context(|| format!("{}: {} {}", manifest.file.display(), manifest.kind(), manifest.id()))
 }
 
 fn id(object: &impl ResourceExt) -> String {
     format!("{}/{}", object.namespace().unwrap_or_else(|| "default".into()), object.name_any())
-}
-
-fn same(a: &impl ResourceExt, b: &impl ResourceExt) -> bool {
-    id(a) == id(b)
 }

@@ -11,6 +11,11 @@ gantry-operator
 gantry-operator
 {{- end }}
 
+{{/* Name of the ClusterRole for nodes, which every release has: so it is made from the release's. */}}
+{{- define "gantry.nodes" -}}
+gantry-operator-nodes-{{ .Release.Namespace }}-{{ .Release.Name }}
+{{- end }}
+
 {{/* Of every object. */}}
 {{- define "gantry.labels" -}}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}

@@ -16,7 +16,9 @@ gantry-cluster brings up a real Kubernetes for tests and development.
   gantry-cluster build                       build and cache the programs of a cluster
   gantry-cluster up [--nodes N]              bring a cluster up (one node), or say that it is up
                     [--control-plane-only [--with-controllers]] [--provider own|kind]
-  gantry-cluster load IMAGE.tar...           load image archives (docker-archive) into every node
+  gantry-cluster load IMAGE.tar...           load image archives (docker-archive) into every node, or push
+                                             them to GANTRY_REGISTRY for the nodes of a cluster that you name
+  gantry-cluster image NAME                  print what the nodes call the image NAME that was loaded
   gantry-cluster exec -- COMMAND...          run a command where the cluster's network is reachable
   gantry-cluster kubectl -- ARGUMENTS...     the same, for kubectl
   gantry-cluster env                         print exports for a shell: eval \"$(gantry-cluster env)\"
@@ -25,6 +27,7 @@ gantry-cluster brings up a real Kubernetes for tests and development.
   gantry-cluster node start|stop|kill|pause|resume|cut|heal NODE
                                              a node's power switch, its stun gun, and its network cable
   gantry-cluster down                        end the cluster; nothing of it stays
+  gantry-cluster traces                      what is left of a cluster that was ended; fails unless it is nothing
   gantry-cluster selftest [--nodes N]        bring one up, try everything, take it down (minutes; needs root)
 
   --name NAME   the cluster (default: gantry, or the one that this runs inside of)
@@ -63,6 +66,8 @@ pub enum Action {
     Up(Extent),
     /// Load image archives.
     Load(Vec<PathBuf>),
+    /// Print what nodes call an image.
+    Image(String),
     /// Run a command in the cluster's network.
     Exec(Vec<OsString>),
     /// Print shell exports.
@@ -75,6 +80,8 @@ pub enum Action {
     Node(NodeAction, String),
     /// Take the cluster down.
     Down,
+    /// Print what is left of the cluster.
+    Traces,
     /// Try everything on a cluster with this many nodes.
     Selftest(u32),
     /// Be the first process of a sandbox (internal).
@@ -170,6 +177,7 @@ fn action(words: &mut Words, mut rest: Vec<OsString>) -> Result<Action> {
         "build" => Action::Build,
         "up" => Action::Up(extent(words)?),
         "down" => Action::Down,
+        "traces" => Action::Traces,
         "env" => Action::Env,
         "status" => Action::Status,
         "logs" => Action::Logs(words.0.pop()),
@@ -177,6 +185,7 @@ fn action(words: &mut Words, mut rest: Vec<OsString>) -> Result<Action> {
             true => bail!("load needs an image archive, such as image.tar"),
             false => Action::Load(words.0.drain(..).map(PathBuf::from).collect()),
         },
+        "image" => Action::Image(words.next("the image's name")?),
         "exec" | "kubectl" => {
             // Without `--` the words themselves are the command; options of ours have been taken out.
             rest.splice(0..0, words.0.drain(..).map(OsString::from));
@@ -278,6 +287,7 @@ mod tests {
             ("up --provider docker", "own or kind"),
             ("up now", "\"now\" is not understood"),
             ("load", "image archive"),
+            ("image", "name is missing"),
             ("node drop node1", "start, stop"),
             ("node kill", "name is missing"),
             ("fly", "not a command"),

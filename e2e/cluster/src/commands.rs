@@ -12,9 +12,10 @@ use crate::cgroups::Cgroups;
 use crate::find::{Found, Surroundings, find};
 use crate::own::{self, Own};
 use crate::paths::{DEFAULT_NAME, Home, check_name};
-use crate::progress::{say, step};
+use crate::progress::{print, say, step};
+use crate::registry::Delivery;
 use crate::state::{Extent, Provider, State};
-use crate::{build, images, kind, network, node};
+use crate::{build, footprint, images, kind, network, node};
 
 /// The cluster that a command is for.
 #[derive(Debug)]
@@ -112,7 +113,9 @@ fn user_kubectl(kubeconfig: &str, context: &str) -> Command {
 /// `down`.
 pub fn down(home: &Home, target: &Target) -> Result<()> {
     match target {
-        Target::Users { context, .. } => say(&format!("  ok {context} is your own cluster: it is left as it is")),
+        Target::Users { context, .. } => say(&format!(
+            "  ok {context} is your own cluster: it is left as it is. `helm uninstall gantry -n gantry-system` and `kubectl delete namespace demo` there remove what `make demo` made"
+        )),
         Target::Kind(name) => kind::down(home, name)?,
         Target::Own(name) => match own::down(home, name)? {
             true => {}
@@ -122,14 +125,33 @@ pub fn down(home: &Home, target: &Target) -> Result<()> {
     Ok(())
 }
 
+/// `traces`: what is left of a cluster that was taken down; an error unless it is nothing.
+pub fn traces(home: &Home, target: &Target) -> Result<()> {
+    let left = match target {
+        Target::Users { context, .. } => {
+            say(&format!("  ok {context} is your own cluster: nothing was brought up"));
+            return Ok(());
+        }
+        Target::Kind(name) | Target::Own(name) => footprint::named(home, name)?,
+    };
+    if !left.is_empty() {
+        bail!("there is something left:\n{}", left.into_iter().collect::<Vec<_>>().join("\n"));
+    }
+    say("  ok nothing of it is left on this machine");
+    Ok(())
+}
+
 /// `load`.
 pub fn load(home: &Home, target: &Target, archives: &[PathBuf]) -> Result<()> {
     for archive in archives {
         let file = archive.display();
         match target {
-            Target::Users { context, .. } => bail!(
-                "{context} is your own cluster, whose nodes can't be reached from here: push the image of {file} to where they pull from, and name it so in the manifests"
-            ),
+            Target::Users { .. } => {
+                let delivery = delivery()?;
+                let names = step(&format!("bring {file}"), |_| delivery.bring(archive))?;
+                let what = if matches!(delivery, Delivery::Push(_)) { "pushed" } else { "taken as present" };
+                say(&format!("     {} {what}", names.join(" ")));
+            }
             Target::Kind(name) => step(&format!("load {file}"), |_| kind::load(name, archive))?,
             Target::Own(name) => {
                 let own = existing(home, name)?;
@@ -154,6 +176,19 @@ pub fn load(home: &Home, target: &Target, archives: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+fn delivery() -> Result<Delivery> {
+    Delivery::read(|name| std::env::var(name).ok())
+}
+
+/// `image`: what the nodes call an image that was loaded.
+pub fn image(target: &Target, name: &str) -> Result<()> {
+    let name = match target {
+        Target::Users { .. } => delivery()?.name(name),
+        Target::Kind(_) | Target::Own(_) => name.to_owned(),
+    };
+    print(&format!("{name}\n"))
+}
+
 /// `exec`: becomes the command; returns only when it can't.
 pub fn exec(home: &Home, target: &Target, words: &[OsString]) -> Result<()> {
     let mut command = match target {
@@ -161,6 +196,10 @@ pub fn exec(home: &Home, target: &Target, words: &[OsString]) -> Result<()> {
         Target::Kind(name) => plain(words, home.cluster(name).kubeconfig().as_ref(), &kind::context(name)),
         Target::Own(name) => inside(&existing(home, name)?, words)?,
     };
+    if !matches!(target, Target::Users { .. }) {
+        // Its nodes have the images under the names that they were built with.
+        command.env_remove("GANTRY_REGISTRY");
+    }
     Err(command.exec()).with_context(|| format!("{}", words[0].display()))
 }
 
@@ -213,9 +252,14 @@ fn start(node: &node::Node<'_>, sandbox: &crate::control::Sandbox) -> Result<()>
     }
 }
 
-/// `build`.
-pub fn build(home: &Home) -> Result<()> {
-    build::ensure(home, true).map(drop)
+/// `build`: what a cluster of our own runs, and nothing where another one is used.
+pub fn build(home: &Home, target: &Target) -> Result<()> {
+    match target {
+        Target::Users { context, .. } => say(&format!("  ok your cluster {context} is used: nothing is built for it")),
+        Target::Kind(_) => say("  ok kind is used, which brings Kubernetes along: nothing is built"),
+        Target::Own(_) => build::ensure(home, true).map(drop)?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -19,8 +19,8 @@ pub fn settings() -> Vec<String> {
     SETTINGS.iter().map(read).collect()
 }
 
-/// Every trace of the cluster `name`, one line each: processes, mounts, control groups, network interfaces and names, files.
-pub fn of(home: &Home, name: &str) -> Result<BTreeSet<String>> {
+/// What bears the name of the cluster `name`, one line each: processes, mounts, control groups, files.
+pub fn named(home: &Home, name: &str) -> Result<BTreeSet<String>> {
     let directory = home.cluster(name);
     let own = directory.path().display().to_string();
     let mut traces = BTreeSet::new();
@@ -46,6 +46,12 @@ pub fn of(home: &Home, name: &str) -> Result<BTreeSet<String>> {
     if directory.path().exists() {
         traces.insert(format!("files {own}"));
     }
+    Ok(traces)
+}
+
+/// Every trace of the cluster `name`: what bears its name, and network interfaces, names and directories that could be another's.
+pub fn of(home: &Home, name: &str) -> Result<BTreeSet<String>> {
+    let mut traces = named(home, name)?;
     // These have no owner's name on them: whatever is there besides what was there before is ours.
     for place in [
         "/run/netns",

@@ -11,6 +11,7 @@ use crate::debian::on_path;
 use crate::network::{PODS, SERVICES, zone};
 use crate::paths::Home;
 use crate::progress::{self, step};
+use crate::registry::answers;
 use crate::state::{Extent, Provider, State};
 
 /// kind's name for a cluster of ours.
@@ -23,17 +24,6 @@ pub fn works() -> bool {
     let path = std::env::var("PATH").unwrap_or_default();
     on_path("kind", &path)
         && ["docker", "podman", "nerdctl"].iter().any(|engine| on_path(engine, &path) && answers(engine))
-}
-
-fn answers(engine: &str) -> bool {
-    let quiet = || Stdio::null();
-    Command::new(engine)
-        .arg("info")
-        .stdin(quiet())
-        .stdout(quiet())
-        .stderr(quiet())
-        .status()
-        .is_ok_and(|status| status.success())
 }
 
 /// Brings a cluster up; one that is up already is left as it is.

@@ -26,6 +26,7 @@ mod own;
 mod parts;
 mod paths;
 mod progress;
+mod registry;
 mod relay;
 mod report;
 mod sandbox;
@@ -57,7 +58,6 @@ fn run(arguments: Arguments) -> Result<()> {
         Action::Help => progress::print(arguments::HELP)?,
         Action::Init(view) => return init::run(&view),
         Action::Relay { namespace, port_file } => return relay::run(&namespace, &port_file),
-        Action::Build => return commands::build(&home()?),
         Action::Selftest(nodes) => return selftest::run(&home()?, nodes),
         action => {
             let home = home()?;
@@ -70,14 +70,17 @@ fn run(arguments: Arguments) -> Result<()> {
 
 fn dispatch(home: &Home, target: &commands::Target, action: Action) -> Result<()> {
     match action {
+        Action::Build => commands::build(home, target),
         Action::Up(extent) => commands::up(home, target, extent),
         Action::Load(archives) => commands::load(home, target, &archives),
+        Action::Image(image) => commands::image(target, &image),
         Action::Exec(words) => commands::exec(home, target, &words),
         Action::Env => report::env(home, target),
         Action::Status => report::status(home, target),
         Action::Logs(part) => report::logs(home, target, part.as_deref()),
         Action::Node(action, name) => commands::node(home, target, action, &name),
         Action::Down => commands::down(home, target),
-        Action::Help | Action::Build | Action::Selftest(_) | Action::Init(_) | Action::Relay { .. } => Ok(()),
+        Action::Traces => commands::traces(home, target),
+        Action::Help | Action::Selftest(_) | Action::Init(_) | Action::Relay { .. } => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use gantry_e2e::clients::{Client, Clients};
 use gantry_e2e::kubectl::Namespace;
 
 use crate::shop::{START, Shop};
@@ -38,6 +39,22 @@ fn with_chart(verb: &str, more: &[&str]) -> Result<String> {
     helm(&words)
 }
 
+/// A topic and a group in the release's cluster, and five messages that nobody has read yet. Returns what receives them.
+fn unread(system: &Namespace) -> Result<String> {
+    system.apply(
+        "{apiVersion: v1, kind: List, items: [
+          {apiVersion: rocketmq.gantry.dev/v1alpha1, kind: Topic, metadata: {name: kept}, spec: {clusterRef: {name: first}}},
+          {apiVersion: rocketmq.gantry.dev/v1alpha1, kind: ConsumerGroup, metadata: {name: kept-readers}, spec: {clusterRef: {name: first}}}]}",
+    )?;
+    for object in ["topics.rocketmq.gantry.dev/kept", "consumergroups.rocketmq.gantry.dev/kept-readers"] {
+        system.wait_for_condition(object, "Ready", "True", Duration::from_secs(90))?;
+    }
+    let run = format!("kept-{}", std::process::id());
+    let to = format!("--protocol grpc --endpoint first-proxy-default.gantry-system:8081 --topic kept --run {run}");
+    Clients::start(system)?.summary(Client::Java, &format!("produce {to} --type normal --count 5 --attempts 5"))?;
+    Ok(format!("consume {to} --consumer-group kept-readers --mode push --expect 5 --timeout 120 --quiet --abandon"))
+}
+
 #[test]
 fn the_chart_makes_a_cluster_tests_it_upgrades_and_leaves_it_when_it_goes() -> Result<()> {
     let shop = Shop::ready()?;
@@ -54,6 +71,7 @@ fn the_chart_makes_a_cluster_tests_it_upgrades_and_leaves_it_when_it_goes() -> R
         let other = shop.namespace.get("pod/shop-broker-0-0")?["metadata"]["uid"].to_string();
         Ok([cluster, volume, pod, other].join(" "))
     };
+    let receive = unread(&system)?;
     let before = identity()?;
     with_chart("upgrade", &["--reuse-values", "--set-json", &first])?;
     ensure!(identity()? == before, "an upgrade without a change changed something: {before} became {}", identity()?);
@@ -69,6 +87,14 @@ fn the_chart_makes_a_cluster_tests_it_upgrades_and_leaves_it_when_it_goes() -> R
     again?;
     system.wait_for_condition("brokercluster/first", "Degraded", "False", Duration::from_secs(120))?;
     ensure!(identity()? == before, "another operator restarted something: {before} became {}", identity()?);
+    let got = Clients::start(&system)?.summary(Client::Java, &receive)?;
+    ensure!(got["distinct"] == 5 && got["bad_bodies"] == 0, "{got}");
+    system.kubectl(&[
+        "delete",
+        "topics.rocketmq.gantry.dev/kept",
+        "consumergroups.rocketmq.gantry.dev/kept-readers",
+    ])?;
+    system.kubectl(&["delete", "pod/clients", "--wait=false"])?;
     system.kubectl(&["delete", "brokercluster/first", "--wait=true", "--timeout=120s"])?;
     Ok(())
 }

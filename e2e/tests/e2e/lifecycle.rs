@@ -52,6 +52,12 @@ fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result
         "the master was restarted without a hand-over: epoch {before} then {}",
         epoch(&cluster)
     );
+    for reason in ["MasterMoved", "Restarted"] {
+        let fields = format!("reason={reason},regarding.name=shop");
+        let events =
+            shop.namespace.kubectl(&["get", "events.events.k8s.io", "--field-selector", &fields, "-o", "name"])?;
+        ensure!(!events.trim().is_empty(), "there is no Event with the reason {reason}");
+    }
     Ok(())
 }
 
@@ -78,7 +84,7 @@ fn a_key_that_brokers_take_while_they_run_is_in_force_and_restarts_none() -> Res
 }
 
 #[test]
-fn volumes_grow_to_the_declared_size() -> Result<()> {
+fn volumes_grow_to_the_declared_size_and_go_with_a_cluster_that_says_so() -> Result<()> {
     let namespace = Namespace::create("growing")?;
     // Its pods find no node: growing is a matter of claims alone.
     let of_size = |size: &str| {
@@ -109,8 +115,14 @@ fn volumes_grow_to_the_declared_size() -> Result<()> {
         let conditions = namespace.get("brokercluster/grown")?["status"]["conditions"].to_string();
         Ok(Answer::when(conditions.contains("has 1Gi of 2Gi"), (), || conditions))
     })?;
+    // Controllers have volumes too; all of them say Delete.
+    ensure!(namespace.list("pvc", "app.kubernetes.io/instance=grown")?.len() >= 2, "no claims to look for");
     namespace.kubectl(&["delete", "brokercluster/grown", "--wait=true", "--timeout=60s"])?;
-    Ok(())
+    until("no claim is left", Duration::from_secs(120), || {
+        let left = namespace.list("pvc", "")?;
+        let names: Vec<_> = left.iter().map(|claim| claim["metadata"]["name"].to_string()).collect();
+        Ok(Answer::when(left.is_empty(), (), || format!("{names:?} are left")))
+    })
 }
 
 #[test]

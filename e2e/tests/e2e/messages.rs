@@ -1,7 +1,8 @@
 //! Messages through the Service, with the official clients: every body checked, every count exact, order per group checked.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use gantry_e2e::clients::Client;
+use serde_json::Value;
 
 use crate::shop::{GRPC, REMOTING, Shop};
 
@@ -32,15 +33,23 @@ fn endpoint((_, protocol): (Client, &str)) -> &'static str {
     if protocol.contains("remoting") { REMOTING } else { GRPC }
 }
 
+/// All events of a sender and of a receiver; the last of each is its summary.
+pub struct Events {
+    /// Of who sent.
+    pub sent: Vec<Value>,
+    /// Of who received.
+    pub received: Vec<Value>,
+}
+
 /// Makes topic and group, sends, receives, and checks all of it.
-pub fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<()> {
+pub fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<Events> {
     let shop = Shop::ready()?;
     let (topic, group) = (case.name, format!("{}-readers", case.name));
     shop.topic(topic, case.topic_type)?;
     shop.group(&group, case.delivery)?;
     let clients = shop.clients()?;
     let run = format!("{}-{}", case.name, std::process::id());
-    let sent = clients.summary(
+    let sent = clients.run(
         case.send.0,
         &format!(
             "produce {} {} --topic {topic} --run {run} --count {} --attempts 5 {more_to_send}",
@@ -49,19 +58,23 @@ pub fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<()>
             case.sent
         ),
     )?;
-    ensure!(sent["failed"] == 0, "{sent}");
-    let got = clients.summary(
+    let summary = sent.last().context("no summary")?;
+    println!("{}: sent {summary}", case.name);
+    ensure!(summary["failed"] == 0, "{summary}");
+    let received = clients.run(
         case.receive.0,
         &format!(
-            "consume {} {} --topic {topic} --consumer-group {group} --run {run} --expect {} --timeout 120 --quiet --abandon {more_to_receive}",
+            "consume {} {} --topic {topic} --consumer-group {group} --run {run} --expect {} --timeout 120 --abandon {more_to_receive}",
             case.receive.1,
             endpoint(case.receive),
             case.received
         ),
     )?;
+    let got = received.last().context("no summary")?;
+    println!("{}: received {got}", case.name);
     ensure!(got["distinct"] == case.received && got["bad_bodies"] == 0 && got["order_violations"] == 0, "{got}");
-    println!("{}: sent {sent}\n{}: received {got}", case.name, case.name);
-    Ok(())
+    ensure!(got["duplicates"] == 0, "some came twice: {got}");
+    Ok(Events { sent, received })
 }
 
 #[test]
@@ -75,7 +88,7 @@ fn normal_messages_over_grpc_arrive() -> Result<()> {
         sent: 100,
         received: 100,
     };
-    run(&case, "--type normal", "--mode push")
+    run(&case, "--type normal", "--mode push").map(drop)
 }
 
 #[test]
@@ -89,7 +102,15 @@ fn fifo_messages_over_grpc_arrive_in_order_of_their_group() -> Result<()> {
         sent: 60,
         received: 60,
     };
-    run(&case, "--type fifo --groups 4", "--mode push --ordered")
+    run(&case, "--type fifo --groups 4", "--mode push --ordered").map(drop)
+}
+
+/// No message came before its five seconds were over. Birth is taken a moment after the time of delivery was reckoned from it.
+fn after_their_delay(events: &Events) -> Result<()> {
+    let summary = events.received.last().context("no summary")?;
+    let soonest = summary["delay_min_ms"].as_i64().context("no delay")?;
+    ensure!(soonest >= 4900, "one came after {soonest} ms: {summary}");
+    Ok(())
 }
 
 #[test]
@@ -103,7 +124,7 @@ fn delayed_messages_over_grpc_arrive_after_their_delay() -> Result<()> {
         sent: 20,
         received: 20,
     };
-    run(&case, "--type delay --delay-ms 5000", "--mode push")
+    after_their_delay(&run(&case, "--type delay --delay-ms 5000", "--mode push")?)
 }
 
 #[test]
@@ -117,7 +138,7 @@ fn normal_messages_over_remoting_arrive() -> Result<()> {
         sent: 100,
         received: 100,
     };
-    run(&case, "--type normal", "--mode push")
+    run(&case, "--type normal", "--mode push").map(drop)
 }
 
 #[test]
@@ -131,7 +152,7 @@ fn ordered_messages_over_remoting_arrive_in_order() -> Result<()> {
         sent: 60,
         received: 60,
     };
-    run(&case, "--type ordered --groups 4", "--mode push --ordered")
+    run(&case, "--type ordered --groups 4", "--mode push --ordered").map(drop)
 }
 
 #[test]
@@ -145,7 +166,7 @@ fn messages_sent_over_grpc_are_received_over_remoting() -> Result<()> {
         sent: 50,
         received: 50,
     };
-    run(&case, "--type normal", "--mode push")
+    run(&case, "--type normal", "--mode push").map(drop)
 }
 
 #[test]
@@ -159,7 +180,7 @@ fn messages_sent_over_remoting_are_received_over_grpc() -> Result<()> {
         sent: 50,
         received: 50,
     };
-    run(&case, "--type normal", "--mode push")
+    run(&case, "--type normal", "--mode push").map(drop)
 }
 
 #[test]
@@ -173,5 +194,33 @@ fn a_client_in_another_language_sends_and_receives() -> Result<()> {
         sent: 50,
         received: 50,
     };
-    run(&case, "--type normal", "--mode simple")
+    run(&case, "--type normal", "--mode simple").map(drop)
+}
+
+#[test]
+fn a_client_in_another_language_keeps_the_order_of_groups() -> Result<()> {
+    let case = Case {
+        name: "golang-fifo",
+        topic_type: "FIFO",
+        delivery: "Ordered",
+        send: GRPC_GO,
+        receive: GRPC_GO,
+        sent: 40,
+        received: 40,
+    };
+    run(&case, "--type fifo --groups 4", "--mode simple --ordered").map(drop)
+}
+
+#[test]
+fn a_client_in_another_language_delays_messages() -> Result<()> {
+    let case = Case {
+        name: "golang-delay",
+        topic_type: "Delay",
+        delivery: "Concurrent",
+        send: GRPC_GO,
+        receive: GRPC_GO,
+        sent: 10,
+        received: 10,
+    };
+    after_their_delay(&run(&case, "--type delay --delay-ms 5000", "--mode simple")?)
 }

@@ -101,6 +101,33 @@ fn replacing_every_name_server_pod_restarts_no_broker() -> Result<()> {
     }
     shop.namespace.wait_for_condition("brokercluster/shop", "Degraded", "False", Duration::from_secs(180))?;
     ensure!(brokers()? == before, "brokers were {before:?} and are {:?}", brokers()?);
+    every_name_server_knows_brokers_by_name(&shop)
+}
+
+/// What each name server lists is names of pods, and no address of any pod.
+fn every_name_server_knows_brokers_by_name(shop: &Shop) -> Result<()> {
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    let all = shop.namespace.list("pods", OURS)?;
+    let addresses: Vec<String> = all.iter().map(|pod| text(&pod["status"]["podIP"])).collect();
+    ensure!(addresses.len() >= 7 && addresses.iter().all(|a| !a.is_empty()), "not all pods have an address");
+    let brokers = pods(shop, "app.kubernetes.io/component=broker")?;
+    for server in pods(shop, "app.kubernetes.io/component=nameserver")?.keys() {
+        let host = format!("{server}.shop-nameserver.shop.svc.cluster.local:9876");
+        let asked = ["exec", server, "--", "rocketmq", "admin", "clusterList", "-n", &host];
+        // A replica says its name again every 10 s at the latest to a name server that has just come.
+        until(&format!("{server} lists every broker by name"), Duration::from_secs(60), || {
+            let said = shop.namespace.kubectl(&asked)?;
+            let missing = brokers.keys().find(|broker| {
+                let name = format!("{broker}.shop-broker.shop.svc.cluster.local:10911");
+                !said.split_whitespace().any(|word| word == name)
+            });
+            Ok(Answer::when(missing.is_none(), (), || format!("{missing:?} is not in {said}")))
+        })?;
+        let said = shop.namespace.kubectl(&asked)?;
+        let words: Vec<&str> = said.split(|c: char| c.is_whitespace() || c == ':').collect();
+        let found = addresses.iter().find(|address| words.contains(&address.as_str()));
+        ensure!(found.is_none(), "{server} lists a pod's address, {found:?}: {said}");
+    }
     Ok(())
 }
 

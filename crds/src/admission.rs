@@ -1,9 +1,72 @@
-//! The part of OpenAPI v3 that our definitions use, checked in the words of the API server. Rules (CEL) are not looked at here.
+//! What an API server would say to an object, without one: the schema of its definition in the server's words, then its rules.
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::core::cel::{CompiledSchema, Validator, apply_defaults, compile_schema};
 use regex::Regex;
 use serde_json::Value;
 
-/// What the schema refuses in `value`, in the API server's words.
+/// The schema of a kind as it is published, and its rules, compiled once.
+#[derive(Debug)]
+pub struct Admission {
+    schema: Value,
+    rules: CompiledSchema,
+}
+
+impl Admission {
+    /// For objects of this definition's first version. A definition without a schema takes everything.
+    #[must_use]
+    pub fn of(definition: &CustomResourceDefinition) -> Self {
+        let version = definition.spec.versions.first().and_then(|v| v.schema.as_ref()?.open_api_v3_schema.as_ref());
+        let schema = version.and_then(|s| serde_json::to_value(s).ok()).unwrap_or_default();
+        Self { rules: compile_schema(&schema), schema }
+    }
+
+    /// Why `kubectl apply` would not take `new` in the place of `old`, one sentence each; none where it would.
+    #[must_use]
+    pub fn refusals(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        let mut found = Vec::new();
+        for (key, value) in new.as_object().into_iter().flatten() {
+            match self.schema["properties"].get(key) {
+                Some(property) => unknown(property, value, key, &mut found),
+                // What every object has the definition leaves out.
+                None if ["apiVersion", "kind", "metadata"].contains(&key.as_str()) => {}
+                None => found.push(format!("{key}: unknown field")),
+            }
+        }
+        found.extend(refusals(&self.schema, &apply_defaults(&self.schema, new)));
+        // Rules are asked only where the schema is content, as the server does.
+        if found.is_empty()
+            && let Err(errors) = Validator::new().validate_compiled(&self.rules, new, old)
+        {
+            found.extend(errors.into_vec().into_iter().map(|e| format!("{}: {}", e.field_path, e.message)));
+        }
+        found
+    }
+}
+
+/// Fields that the schema does not have; kubectl has the server refuse them.
+fn unknown(schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    for (i, item) in value.as_array().into_iter().flatten().enumerate() {
+        unknown(&schema["items"], item, &format!("{path}[{i}]"), found);
+    }
+    for (key, value) in value.as_object().into_iter().flatten() {
+        let path = format!("{path}.{key}");
+        match schema["properties"].get(key) {
+            Some(property) => unknown(property, value, &path, found),
+            None if schema["additionalProperties"].is_object() => {
+                unknown(&schema["additionalProperties"], value, &path, found);
+            }
+            // A schema that names no field takes all.
+            None if schema["properties"].is_object() && schema["x-kubernetes-preserve-unknown-fields"] != true => {
+                found.push(format!("{path}: unknown field"));
+            }
+            None => {}
+        }
+    }
+}
+
+/// What the schema refuses in `value`, in the API server's words. Rules (CEL) are not looked at here.
+#[must_use]
 pub fn refusals(schema: &Value, value: &Value) -> Vec<String> {
     let mut found = Vec::new();
     check(schema, value, "", &mut found);
@@ -52,8 +115,9 @@ fn check_text(schema: &Value, text: &str, path: &str, refuse: &mut impl FnMut(St
     if let Some(least) = schema["minLength"].as_u64().filter(|least| length < *least) {
         refuse(format!("Invalid value: {text:?}: {path} in body should be at least {least} chars long"));
     }
+    // A pattern that is none would be a defect of the definition, which the API server refuses.
     if let Some(pattern) = schema["pattern"].as_str()
-        && !Regex::new(pattern).expect("patterns are regular expressions").is_match(text)
+        && !Regex::new(pattern).is_ok_and(|expression| expression.is_match(text))
     {
         refuse(format!("Invalid value: {text:?}: {path} in body should match '{pattern}'"));
     }
