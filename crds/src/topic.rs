@@ -66,7 +66,8 @@ pub struct TopicSpec {
         .message("type can't change, messages of the old type may be there: create a new Topic"))]
     pub type_: TopicType,
     /// Queues on each broker group, 1 to 1024. Default 8. More queues let more consumers share a topic in queue mode. Fewer: those that go take no more
-    /// messages at once, and are read until every consumer group has what is in them.
+    /// messages at once, and are read until every consumer group has what is in them, and what may still come into them: messages that wait for their time,
+    /// and with types Transaction and Mixed those of transactions that are not decided (8 minutes as brokers are made).
     #[serde(default = "eight")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: i32,
@@ -91,7 +92,8 @@ pub struct TopicSpec {
             .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. reserve.time")
     )]
     pub attributes: BTreeMap<String, ConfigValue>,
-    /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty.
+    /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty (it holds no message, none is
+    /// on its way into it, and no consumer of it is connected).
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// How far Gantry goes: Apply (default), Plan or Observe (report differences in the status, change nothing).
@@ -177,7 +179,8 @@ pub enum DeletionPolicy {
     Retain,
     /// It is deleted, with its messages or offsets.
     Delete,
-    /// It is deleted once it holds no message, or no consumer is connected to the group; until then deletion waits and says so.
+    /// A topic is deleted once it holds no message, none waits for its time or for the end of a transaction, and no consumer of it is connected; a group
+    /// once no consumer is connected. Until then, and while nobody can say, deletion waits and says so.
     DeleteIfEmpty,
 }
 

@@ -247,11 +247,12 @@ async fn drain(
     };
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     for one in surplus {
-        let why = if drains.is_quiet(&one, now) {
-            let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
-            obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
-        } else {
-            Some("clients that have not heard of it may still send to them for a minute".into())
+        let why = match drains.expects(&one, now) {
+            Some(why) => Some(why.into()),
+            None => {
+                let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
+                obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
+            }
         };
         observed.draining.insert(one.place, why);
     }

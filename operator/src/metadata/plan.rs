@@ -251,8 +251,10 @@ fn obstacle<K: Kind>(declared: &Declared, observed: &Observed, breaker: &Breaker
     if let Some(why) = breaker.holds(K::NAME, declared) {
         return Some((why.clone(), State::DeletionHeld { why }));
     }
-    let what =
-        observed.not_empty.get(&declared.engine_name).filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
+    let what = observed
+        .not_empty
+        .get(&(K::NAME, declared.engine_name.clone()))
+        .filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
     Some((what.clone(), State::NotEmpty { what: what.clone() }))
 }
 

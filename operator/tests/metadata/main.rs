@@ -8,6 +8,7 @@ mod bursts;
 mod consumption;
 mod counting;
 mod deletions;
+mod emptiness;
 mod groups;
 mod import;
 mod queues;
