@@ -283,6 +283,10 @@ pub struct ConsumerGroupStatus {
     /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Whether the engine once had it as this object declares: from then on what differs is put right. Before, what is there with other settings is not
+    /// changed without annotation `gantry.dev/adopt`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// The last `resetOffset` that was begun or carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_offset: Option<ResetOffsetStatus>,

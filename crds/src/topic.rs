@@ -126,6 +126,10 @@ pub enum TopicType {
 }
 
 impl TopicType {
+    /// Every type.
+    pub const ALL: [Self; 7] =
+        [Self::Normal, Self::FIFO, Self::Delay, Self::Transaction, Self::Priority, Self::Lite, Self::Mixed];
+
     /// Value of the engine's attribute `message.type`.
     #[must_use]
     pub fn message_type(self) -> &'static str {
@@ -201,7 +205,12 @@ pub struct TopicStatus {
     /// Broker groups that hold it as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broker_groups: Vec<String>,
-    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
+    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line; and broker groups that hold
+    /// the topic although `brokerGroups` leaves them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Whether the engine once had it as this object declares: from then on what differs is put right. Before, what is there with other settings is not
+    /// changed without annotation `gantry.dev/adopt`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }

@@ -5,22 +5,20 @@ use gantry_remoting::group::{ExponentialRetry, GroupConfig, RetryPolicyKind};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
 use serde_json::{Map, Value, json};
 
+use crate::quantity::interval;
+
 type Fields = Map<String, Value>;
 
 /// The spec of a topic, without `clusterRef` and `topicName`. What it can't say is left out: the caller compares.
 #[must_use]
 pub fn of_topic(held: &TopicConfig) -> Fields {
-    let types = [
-        TopicType::FIFO,
-        TopicType::Delay,
-        TopicType::Transaction,
-        TopicType::Priority,
-        TopicType::Lite,
-        TopicType::Mixed,
-    ];
     let mut spec = Fields::new();
     let kind = held.attributes.get(MESSAGE_TYPE);
-    if let Some(type_) = types.into_iter().find(|t| kind.is_some_and(|k| k == t.message_type())) {
+    if let Some(type_) = TopicType::ALL
+        .into_iter()
+        .filter(|t| *t != TopicType::Normal)
+        .find(|t| kind.is_some_and(|k| k == t.message_type()))
+    {
         spec.insert("type".into(), json!(type_));
     }
     spec.insert("queues".into(), json!(held.write_queue_nums.clamp(1, 1024)));
@@ -75,7 +73,7 @@ fn retry(held: &GroupConfig) -> Fields {
             drop(exponential(e).map(|e| retry.insert("exponential".into(), e)))
         }
         (RetryPolicyKind::Customized, _, Some(list)) => {
-            let intervals: Option<Vec<String>> = list.next.iter().map(|ms| duration(*ms)).collect();
+            let intervals: Option<Vec<String>> = list.next.iter().map(|ms| interval(*ms)).collect();
             if let Some(intervals) = intervals.filter(|i| (1..=32).contains(&i.len())) {
                 retry.insert("intervals".into(), json!(intervals));
             }
@@ -86,28 +84,8 @@ fn retry(held: &GroupConfig) -> Fields {
 }
 
 fn exponential(held: &ExponentialRetry) -> Option<Value> {
-    let coarse = |ms| duration(ms).filter(|d| !d.ends_with("ms"));
+    let coarse = |ms| interval(ms).filter(|d| !d.ends_with("ms"));
     let (initial, max) = (coarse(held.initial)?, coarse(held.max)?);
     let sane = (2..=5).contains(&held.multiplier);
     sane.then(|| json!({"initial": initial, "max": max, "multiplier": held.multiplier}))
-}
-
-/// Milliseconds as the spec writes them, in the largest unit that fits; `None` for what is no interval.
-fn duration(ms: i64) -> Option<String> {
-    let (factor, unit) =
-        [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")].into_iter().find(|(f, _)| ms % f == 0)?;
-    (ms > 0 && ms / factor < 1_000_000_000).then(|| format!("{}{unit}", ms / factor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intervals_are_written_in_the_largest_unit_that_fits() {
-        for (ms, text) in [(500, "500ms"), (10_000, "10s"), (90_000, "90s"), (300_000, "5m"), (7_200_000, "2h")] {
-            assert_eq!(duration(ms).as_deref(), Some(text));
-        }
-        assert_eq!((duration(0), duration(-1)), (None, None));
-    }
 }

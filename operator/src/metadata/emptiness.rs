@@ -37,7 +37,7 @@ pub async fn not_empty(
     let waiting = if topics.is_empty() { BTreeMap::new() } else { asking.waiting().await };
     for declared in topics {
         let name = &declared.engine_name;
-        let what = asking.in_topic(name, &waiting).await;
+        let what = asking.in_topic(declared, &waiting).await;
         let what = what.unwrap_or_else(|e| Some(format!("nobody can say whether it is empty: {e}")));
         found.extend(what.map(|what| ((Topics::NAME, name.clone()), what)));
     }
@@ -85,9 +85,11 @@ impl Asking<'_> {
         join_all(self.observed.groups.values().flatten().map(ask)).await.into_iter().collect()
     }
 
-    async fn in_topic(&self, topic: &str, waiting: &Waiting) -> Result<Option<String>, EngineError> {
+    async fn in_topic(&self, declared: &Declared, waiting: &Waiting) -> Result<Option<String>, EngineError> {
+        let topic = declared.engine_name.as_str();
         let holders = self.observed.groups.iter().filter_map(|(group, master)| Some((group, master.as_ref().ok()?)));
-        let holders: Vec<_> = holders.filter(|(_, m)| m.metadata.topics.contains_key(topic)).collect();
+        let holders: Vec<_> =
+            holders.filter(|(g, m)| declared.is_about(g) && m.metadata.topics.contains_key(topic)).collect();
         let (mut stored, mut delayed) = (0, 0);
         for (_, master) in &holders {
             let stats = self.engine.topic_stats(&self.id, &master.address, topic).await?;

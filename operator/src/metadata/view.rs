@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker_cluster::view::Known;
 use crate::engine::BrokerMetadata;
-use crate::metadata::kind::Abilities;
+use crate::metadata::kind::{Abilities, Key};
 use crate::metadata::replicas::Lags;
 
 /// A broker group and a topic there.
@@ -19,6 +19,8 @@ pub struct Observed {
     pub not_empty: BTreeMap<(&'static str, String), String>,
     /// Messages that wait for their time by broker group, of which the engine does not tell the topic; none where it does not say how many.
     pub delayed_elsewhere: BTreeMap<String, Option<i64>>,
+    /// Objects of which their status does not say yet that the engine had them as declared, by kind.
+    pub adopted: BTreeSet<(&'static str, Key)>,
     /// How long a transaction may stay undecided, in seconds.
     pub longest_transaction: i64,
     /// Replicas that differ from their masters, and for how long.
