@@ -49,12 +49,12 @@ pub struct TopicSpec {
     #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("clusterRef can't change, it would be another topic: create a new Topic"))]
     pub cluster_ref: ClusterRef,
-    /// Name in the engine: 1 to 127 letters, digits, '_', '-' or '%'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
+    /// Name in the engine: 1 to 127 letters, digits, '_', '-', '%' or '|'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 127))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[%a-zA-Z0-9_-]+$')")
-            .message("topicName holds a character that RocketMQ refuses: write letters, digits, '_' and '-'"),
+        validation = Rule::new("self.matches('^[%|a-zA-Z0-9_-]+$')")
+            .message("topicName holds a character that RocketMQ refuses: write letters, digits, '_', '-', '%' and '|'"),
         validation = Rule::new("!(self in ['TBW102', 'SELF_TEST_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'BenchmarkTest', 'OFFSET_MOVED_EVENT', 'DefaultHeartBeatSyncerTopic', 'DefaultCluster']) && !self.startsWith('RMQ_SYS_') && !self.startsWith('rmq_sys_') && !self.startsWith('%')")
             .message("topicName belongs to the engine (TBW102, RMQ_SYS_*, %RETRY%*, %DLQ%*, …): write another one")
     )]
@@ -71,13 +71,16 @@ pub struct TopicSpec {
     #[serde(default = "eight")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: i32,
-    /// Whether clients of RocketMQ 4 must not move queues while a broker is away: order before availability. Default false.
+    /// The topic's `order` as brokers keep it. Alone it changes nothing: clients of RocketMQ 4 keep to a fixed list of queues while a broker is away only where
+    /// name servers run with `orderMessageEnable` and have the topic's list (`mqadmin updateOrderConf`), which Gantry does not write. For messages in order
+    /// write type FIFO. Default false.
     #[serde(default)]
     pub order: bool,
     /// What clients may do: ReadWrite (default), ReadOnly, WriteOnly.
     #[serde(default)]
     pub permission: Permission,
-    /// Names of the broker groups that hold it, e.g. `shop-broker-0`. Default: all, also those that come later.
+    /// Names of the broker groups that hold it, e.g. `shop-broker-0`. Default: all, also those that come later. On others nothing is done: a group that is
+    /// no longer named keeps the topic, also when this object is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
     #[x_kube(validation = Rule::new("self.all(g, self.exists_one(h, h == g))")

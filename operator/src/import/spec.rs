@@ -1,7 +1,10 @@
 //! From what a broker holds to the spec that declares it: only what is not the default. Pure.
 
+use std::collections::BTreeSet;
+
+use gantry_crds::consumer_group::{ExpressionType, LoadBalancing, Subscription};
 use gantry_crds::topic::{Permission, TopicType};
-use gantry_remoting::group::{ExponentialRetry, GroupConfig, RetryPolicyKind};
+use gantry_remoting::group::{ExponentialRetry, GroupConfig, RequestMode, RetryPolicyKind, SimpleSubscription};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
 use serde_json::{Map, Value, json};
 
@@ -36,9 +39,11 @@ pub fn of_topic(held: &TopicConfig) -> Fields {
     spec
 }
 
-/// The spec of a consumer group, without `clusterRef` and `groupName`.
+/// The spec of a consumer group that brokers hold so, without `clusterRef` and `groupName`. Of what an object need not speak only that is in it which is
+/// the same everywhere: the rest stays as each broker has it.
 #[must_use]
-pub fn of_group(held: &GroupConfig) -> Fields {
+pub fn of_group(all: &[&GroupConfig]) -> Option<Fields> {
+    let held = *all.first()?;
     let mut spec = Fields::new();
     if held.consume_message_orderly {
         spec.insert("delivery".into(), json!("Ordered"));
@@ -59,7 +64,54 @@ pub fn of_group(held: &GroupConfig) -> Fields {
     if dead_letters == Some(Permission::WriteOnly) {
         spec.insert("deadLetterTopic".into(), json!({"permission": Permission::WriteOnly}));
     }
+    spec.extend(said_alike(held, all));
+    Some(spec)
+}
+
+/// Of what an object need not speak, what is the same on all brokers.
+fn said_alike(held: &GroupConfig, all: &[&GroupConfig]) -> Fields {
+    let mut spec = Fields::new();
+    let alike = all.iter().all(|g| g.subscription_data_set == held.subscription_data_set);
+    if let Some(subscriptions) = subscriptions(held).filter(|_| alike) {
+        let modes = all.iter().flat_map(|g| subscriptions.iter().map(|s| g.request_modes.get(&s.topic)));
+        let modes: BTreeSet<Option<&RequestMode>> = modes.collect();
+        let sharing = match modes.into_iter().collect::<Vec<_>>()[..] {
+            [Some(RequestMode::Pop)] => Some(LoadBalancing::Message),
+            [Some(RequestMode::Pull)] => Some(LoadBalancing::Queue),
+            _ => None,
+        };
+        spec.extend(sharing.map(|s| ("loadBalancing".to_owned(), json!(s))));
+        spec.insert("subscriptions".into(), json!(subscriptions));
+    }
+    let is_name = |key: &str| {
+        let allowed = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
+        allowed && !key.starts_with('.') && (1..=64).contains(&key.len())
+    };
+    let same =
+        |(key, value): &(&String, &String)| is_name(key) && all.iter().all(|g| g.attributes.get(*key) == Some(*value));
+    let attributes: Fields = held.attributes.iter().filter(same).take(16).map(|(k, v)| (k.clone(), json!(v))).collect();
+    if !attributes.is_empty() {
+        spec.insert("attributes".into(), Value::Object(attributes));
+    }
     spec
+}
+
+/// All subscriptions that a group has, or none where an object can't say one of them.
+fn subscriptions(held: &GroupConfig) -> Option<Vec<Subscription>> {
+    let of = |s: &SimpleSubscription| {
+        let expression_type = match s.expression_type.as_deref()? {
+            "TAG" => ExpressionType::TAG,
+            "SQL92" => ExpressionType::SQL92,
+            _ => return None,
+        };
+        let expression = s.expression.clone().filter(|e| (1..=1024).contains(&e.chars().count()))?;
+        let is_topic =
+            !s.topic.starts_with('%') && s.topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"%|_-".contains(&b));
+        is_topic.then(|| Subscription { topic: s.topic.clone(), expression, expression_type })
+    };
+    let all: Vec<Subscription> = held.subscription_data_set.iter().flatten().map(of).collect::<Option<_>>()?;
+    let topics: BTreeSet<&String> = all.iter().map(|s| &s.topic).collect();
+    ((1..=256).contains(&all.len()) && topics.len() == all.len()).then_some(all)
 }
 
 fn retry(held: &GroupConfig) -> Fields {
