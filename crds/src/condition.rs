@@ -181,9 +181,10 @@ reasons! {
     OffsetsReset,
     /// Another, older object declares the same topic or group.
     Conflict,
-    /// The engine holds something else than declared, and reconcilePolicy forbids to change it.
+    /// The engine holds something else than declared, and reconcilePolicy forbids to change it, or it was there before the object and nobody said that it may
+    /// be changed: annotation gantry.dev/adopt.
     Drifted,
-    /// The topic holds messages, or consumers of the group are connected, so it is not deleted.
+    /// The topic holds messages or expects some, or consumers of it or of the group are connected, or nobody can say: it is not deleted.
     NotEmpty,
     /// So many are deleted at once that somebody must confirm it: annotation gantry.dev/confirm-deletions of the BrokerCluster.
     DeletionHeld,

@@ -52,12 +52,12 @@ pub struct ConsumerGroupSpec {
     #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("clusterRef can't change, it would be another group: create a new ConsumerGroup"))]
     pub cluster_ref: ClusterRef,
-    /// Name in the engine: 1 to 120 letters, digits, '_' or '-'. Default: metadata.name.
+    /// Name in the engine: 1 to 120 letters, digits, '_', '-', '%' or '|'. Default: metadata.name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 120))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[%a-zA-Z0-9_-]+$')")
-            .message("groupName holds a character that RocketMQ refuses: write letters, digits, '_' and '-'"),
+        validation = Rule::new("self.matches('^[%|a-zA-Z0-9_-]+$')")
+            .message("groupName holds a character that RocketMQ refuses: write letters, digits, '_', '-', '%' and '|'"),
         validation = Rule::new("!(self in ['DEFAULT_CONSUMER', 'DEFAULT_PRODUCER', 'TOOLS_CONSUMER', 'SCHEDULE_CONSUMER', 'FILTERSRV_CONSUMER', 'SELF_TEST_C_GROUP', '__MONITOR_CONSUMER', 'CID_DefaultHeartBeatSyncerTopic']) && !self.startsWith('CID_RMQ_SYS_') && !self.startsWith('CID_ONSAPI') && !self.startsWith('%')")
             .message("groupName belongs to the engine (CID_RMQ_SYS_*, DEFAULT_CONSUMER, …): write another one")
     )]
@@ -132,8 +132,8 @@ pub enum LoadBalancing {
 pub struct Subscription {
     /// Name of the topic in the engine.
     #[schemars(length(min = 1, max = 127))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-zA-Z0-9_-]+$')")
-        .message("subscriptions names what is no topic: write letters, digits, '_' and '-'"))]
+    #[x_kube(validation = Rule::new("self.matches('^[|a-zA-Z0-9_-][%|a-zA-Z0-9_-]*$')")
+        .message("subscriptions names what is no topic of yours: write letters, digits, '_', '-', '|' and, not first, '%'"))]
     pub topic: String,
     /// Which messages: tags, e.g. `created || paid`, or SQL92. Default `*`, all.
     #[serde(default = "all")]
@@ -288,6 +288,10 @@ pub struct ConsumerGroupStatus {
     /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Whether the engine once had it as this object declares: from then on what differs is put right. Before, what is there with other settings is not
+    /// changed without annotation `gantry.dev/adopt`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
     /// The last `resetOffset` that was begun or carried out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reset_offset: Option<ResetOffsetStatus>,

@@ -31,6 +31,10 @@ pub const GROUP: &str = "rocketmq.gantry.dev";
 /// `metadata.annotations` key that, set to `"true"`, stops every write on behalf of the annotated object.
 pub const PAUSED_ANNOTATION: &str = "gantry.dev/paused";
 
+/// `metadata.annotations` key of a Topic or ConsumerGroup that, set to `"true"`, lets it take over what is in the engine with other settings: those
+/// that it declares are written. Without it a new object changes nothing that was there before it.
+pub const ADOPT_ANNOTATION: &str = "gantry.dev/adopt";
+
 /// `metadata.annotations` key of a BrokerCluster that confirms mass deletions of its topics and consumer groups: a time, e.g.
 /// `2026-01-31T12:00:00Z`; whatever was deleted until then is meant.
 pub const CONFIRM_DELETIONS_ANNOTATION: &str = "gantry.dev/confirm-deletions";

@@ -30,14 +30,14 @@ pub struct Tenant {
     /// Topics that it allows: their names in the engine begin with one of these. Default: none, so no topics.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 127)))]
-    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[a-zA-Z0-9_-]+$'))")
-        .message("topicPrefixes holds a character that no topic's name holds: write letters, digits, '_' and '-'"))]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[|a-zA-Z0-9_-][%|a-zA-Z0-9_-]*$'))")
+        .message("topicPrefixes holds what no topic's name begins with: write letters, digits, '_', '-', '|' and, not first, '%'"))]
     pub topic_prefixes: Vec<String>,
     /// Consumer groups that it allows: their names in the engine begin with one of these. Default: none, so no consumer groups.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 120)))]
-    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[a-zA-Z0-9_-]+$'))")
-        .message("groupPrefixes holds a character that no group's name holds: write letters, digits, '_' and '-'"))]
+    #[x_kube(validation = Rule::new("self.all(p, p.matches('^[|a-zA-Z0-9_-][%|a-zA-Z0-9_-]*$'))")
+        .message("groupPrefixes holds what no group's name begins with: write letters, digits, '_', '-', '|' and, not first, '%'"))]
     pub group_prefixes: Vec<String>,
     /// Types of topics that it allows. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

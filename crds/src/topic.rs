@@ -49,12 +49,12 @@ pub struct TopicSpec {
     #[x_kube(validation = Rule::new("self.name == oldSelf.name && has(self.__namespace__) == has(oldSelf.__namespace__) && (!has(self.__namespace__) || self.__namespace__ == oldSelf.__namespace__)")
         .message("clusterRef can't change, it would be another topic: create a new Topic"))]
     pub cluster_ref: ClusterRef,
-    /// Name in the engine: 1 to 127 letters, digits, '_', '-' or '%'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
+    /// Name in the engine: 1 to 127 letters, digits, '_', '-', '%' or '|'. Default: metadata.name. RocketMQ allows names that Kubernetes does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 127))]
     #[x_kube(
-        validation = Rule::new("self.matches('^[%a-zA-Z0-9_-]+$')")
-            .message("topicName holds a character that RocketMQ refuses: write letters, digits, '_' and '-'"),
+        validation = Rule::new("self.matches('^[%|a-zA-Z0-9_-]+$')")
+            .message("topicName holds a character that RocketMQ refuses: write letters, digits, '_', '-', '%' and '|'"),
         validation = Rule::new("!(self in ['TBW102', 'SELF_TEST_TOPIC', 'SCHEDULE_TOPIC_XXXX', 'BenchmarkTest', 'OFFSET_MOVED_EVENT', 'DefaultHeartBeatSyncerTopic', 'DefaultCluster']) && !self.startsWith('RMQ_SYS_') && !self.startsWith('rmq_sys_') && !self.startsWith('%')")
             .message("topicName belongs to the engine (TBW102, RMQ_SYS_*, %RETRY%*, %DLQ%*, …): write another one")
     )]
@@ -66,17 +66,21 @@ pub struct TopicSpec {
         .message("type can't change, messages of the old type may be there: create a new Topic"))]
     pub type_: TopicType,
     /// Queues on each broker group, 1 to 1024. Default 8. More queues let more consumers share a topic in queue mode. Fewer: those that go take no more
-    /// messages at once, and are read until every consumer group has what is in them.
+    /// messages at once, and are read until every consumer group has what is in them, and what may still come into them: messages that wait for their time,
+    /// and with types Transaction and Mixed those of transactions that are not decided (8 minutes as brokers are made).
     #[serde(default = "eight")]
     #[schemars(range(min = 1, max = 1024))]
     pub queues: i32,
-    /// Whether clients of RocketMQ 4 must not move queues while a broker is away: order before availability. Default false.
+    /// The topic's `order` as brokers keep it. Alone it changes nothing: clients of RocketMQ 4 keep to a fixed list of queues while a broker is away only where
+    /// name servers run with `orderMessageEnable` and have the topic's list (`mqadmin updateOrderConf`), which Gantry does not write. For messages in order
+    /// write type FIFO. Default false.
     #[serde(default)]
     pub order: bool,
     /// What clients may do: ReadWrite (default), ReadOnly, WriteOnly.
     #[serde(default)]
     pub permission: Permission,
-    /// Names of the broker groups that hold it, e.g. `shop-broker-0`. Default: all, also those that come later.
+    /// Names of the broker groups that hold it, e.g. `shop-broker-0`. Default: all, also those that come later. On others nothing is done: a group that is
+    /// no longer named keeps the topic, also when this object is deleted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), inner(length(min = 1, max = 63)))]
     #[x_kube(validation = Rule::new("self.all(g, self.exists_one(h, h == g))")
@@ -92,7 +96,8 @@ pub struct TopicSpec {
             .message("an attribute's name holds only a-z and dots, without a leading '+': write it as RocketMQ documents it, e.g. reserve.time")
     )]
     pub attributes: BTreeMap<String, ConfigValue>,
-    /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty.
+    /// What becomes of the topic and its messages when this object is deleted: Retain (default), Delete, or DeleteIfEmpty (it holds no message, none is
+    /// on its way into it, and no consumer of it is connected).
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
     /// How far Gantry goes: Apply (default), Plan or Observe (report differences in the status, change nothing).
@@ -125,6 +130,10 @@ pub enum TopicType {
 }
 
 impl TopicType {
+    /// Every type.
+    pub const ALL: [Self; 7] =
+        [Self::Normal, Self::FIFO, Self::Delay, Self::Transaction, Self::Priority, Self::Lite, Self::Mixed];
+
     /// Value of the engine's attribute `message.type`.
     #[must_use]
     pub fn message_type(self) -> &'static str {
@@ -178,7 +187,8 @@ pub enum DeletionPolicy {
     Retain,
     /// It is deleted, with its messages or offsets.
     Delete,
-    /// It is deleted once it holds no message, or no consumer is connected to the group; until then deletion waits and says so.
+    /// A topic is deleted once it holds no message, none waits for its time or for the end of a transaction, and no consumer of it is connected; a group
+    /// once no consumer is connected. Until then, and while nobody can say, deletion waits and says so.
     DeleteIfEmpty,
 }
 
@@ -199,7 +209,12 @@ pub struct TopicStatus {
     /// Broker groups that hold it as declared.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub broker_groups: Vec<String>,
-    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line.
+    /// Differences between engine and declaration that may not be removed, or between a replica and its master, one a line; and broker groups that hold
+    /// the topic although `brokerGroups` leaves them out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differences: Vec<String>,
+    /// Whether the engine once had it as this object declares: from then on what differs is put right. Before, what is there with other settings is not
+    /// changed without annotation `gantry.dev/adopt`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub adopted: bool,
 }

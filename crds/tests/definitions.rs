@@ -215,7 +215,7 @@ fn everything() -> Vec<Value> {
         "plan": [PlannedChange { action: "Create".into(), object: "o".into(), why: Some("w".into()), risk: Risk::Restart, affects: vec!["p".into()] }],
     });
     let object = |kind: &str, spec: Value, status: Value| json!({"apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": kind, "metadata": {"name": "n"}, "spec": spec, "status": status});
-    let small = |name: &str| json!({name: "n", "observedGeneration": 1, "conditions": [ready], "brokerGroups": ["g"], "differences": ["d"]});
+    let small = |name: &str| json!({name: "n", "observedGeneration": 1, "conditions": [ready], "brokerGroups": ["g"], "adopted": true, "differences": ["d"]});
     vec![
         object("BrokerCluster", spec, status),
         object(

@@ -56,9 +56,25 @@ pub fn milliseconds(text: &str) -> i64 {
     number.parse::<i64>().unwrap_or(0).saturating_mul(factor)
 }
 
+/// Milliseconds in the largest unit that fits, `5m` rather than `300s`; `None` for what the schema takes for no interval.
+#[must_use]
+pub fn interval(ms: i64) -> Option<String> {
+    let (factor, unit) =
+        [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")].into_iter().find(|(f, _)| ms % f == 0)?;
+    (ms > 0 && ms / factor < 1_000_000_000).then(|| format!("{}{unit}", ms / factor))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn intervals_are_written_in_the_largest_unit_that_fits() {
+        for (ms, text) in [(500, "500ms"), (10_000, "10s"), (90_000, "90s"), (300_000, "5m"), (7_200_000, "2h")] {
+            assert_eq!(interval(ms).as_deref(), Some(text));
+        }
+        assert_eq!((interval(0), interval(-1)), (None, None));
+    }
 
     #[test]
     fn every_notation_of_a_quantity_is_read() {

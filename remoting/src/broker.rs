@@ -55,7 +55,13 @@ impl RuntimeInfo {
     /// not acknowledged is one of them. None where the broker does not say.
     #[must_use]
     pub fn delayed_messages(&self) -> Option<i64> {
-        let wheel: i64 = self.number("timerCongestNum")?;
+        Some(self.number::<i64>("timerCongestNum")?.saturating_add(self.delayed_elsewhere()?))
+    }
+
+    /// Those among the [delayed messages](Self::delayed_messages) that [`crate::consumption::GetTimerMetrics`] does not count by topic: on their way into
+    /// the timer wheel, and on the fixed levels. None where the broker does not say.
+    #[must_use]
+    pub fn delayed_elsewhere(&self) -> Option<i64> {
         let on_the_way: i64 = self.number("timerOffsetBehind")?;
         // `delivered,end` of each level.
         let levels = self.table.iter().filter(|(key, _)| key.starts_with("scheduleMessageOffset_"));
@@ -63,7 +69,7 @@ impl RuntimeInfo {
             let (delivered, end) = value.split_once(',')?;
             Some(end.parse::<i64>().ok()?.saturating_sub(delivered.parse().ok()?))
         });
-        left.try_fold(wheel.saturating_add(on_the_way.max(0)), |sum, level| Some(sum.saturating_add(level?)))
+        left.try_fold(on_the_way.max(0), |sum, level| Some(sum.saturating_add(level?)))
     }
 
     /// By how many seconds the timer wheel is late.
@@ -272,12 +278,13 @@ mod tests {
     fn delayed_messages_are_those_of_the_wheel_and_of_the_levels() {
         let info = |keys: &[(&str, &str)]| {
             let table = keys.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-            RuntimeInfo { table }.delayed_messages()
+            let info = RuntimeInfo { table };
+            (info.delayed_messages(), info.delayed_elsewhere())
         };
         let wheel = [("timerCongestNum", "3"), ("timerOffsetBehind", "1")];
-        assert_eq!(info(&wheel), Some(4));
-        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "5,7")]), Some(6));
-        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "none")]), None);
-        assert_eq!(info(&wheel[..1]), None);
+        assert_eq!(info(&wheel), (Some(4), Some(1)));
+        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "5,7")]), (Some(6), Some(3)));
+        assert_eq!(info(&[wheel[0], wheel[1], ("scheduleMessageOffset_3", "none")]), (None, None));
+        assert_eq!(info(&wheel[..1]), (None, None));
     }
 }

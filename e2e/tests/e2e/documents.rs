@@ -46,8 +46,16 @@ fn the_pages_about_topics_and_groups_work_as_they_are_written() -> Result<()> {
     // They speak of a cluster that is there, on which nobody has followed them yet.
     let shop = Shop::ready()?;
     let kinds = "topics.rocketmq.gantry.dev,consumergroups.rocketmq.gantry.dev";
-    let made = ["invoices", "bookkeeping", "shipments", "parcels", "parcels-by-road", "readings", "statistics"];
-    shop.namespace.kubectl(&[&["delete", kinds, "--ignore-not-found"], &made[..]].concat())?;
+    let topics = ["invoices", "shipments", "returns", "parcels", "readings"];
+    let groups = ["bookkeeping", "parcels-by-road", "statistics"];
+    shop.namespace.kubectl(&[&["delete", kinds, "--ignore-not-found"], &topics[..], &groups[..]].concat())?;
+    // Their objects retain them, and what is there with other settings is not changed by a new object.
+    for topic in topics {
+        shop.admin(&format!("deleteTopic -c shop -t {topic}"))?;
+    }
+    for group in groups {
+        shop.admin(&format!("deleteSubGroup -c shop -g {}", group.replace("parcels-by-road", "parcels_by_road")))?;
+    }
     // What they write goes into a folder of the reader's.
     let folder = std::env::temp_dir().join(format!("gantry-documents-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;

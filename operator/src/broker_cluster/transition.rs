@@ -14,15 +14,13 @@ use gantry_remoting::stats::TopicStats;
 
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::view::{EngineView, Known, Lacks, Left, Queues, Unknown};
-use crate::engine::system::{is_system_group, is_system_topic};
+use crate::engine::system::{HALF, is_system_group, is_system_topic};
 use crate::engine::{BrokerMetadata, ClusterId, ConsumerOffsets, Engine, EngineFacts};
 
 /// Topics asked about at once.
 const AT_ONCE: usize = 8;
 /// A look at all such groups stands under this limit: ten thousand topics take a broker some seconds.
 pub const TIME_LIMIT: Duration = Duration::from_secs(20);
-/// Where the engine keeps transactions that are not decided, and who reads them.
-const HALF: (&str, &str) = ("RMQ_SYS_TRANS_HALF_TOPIC", "CID_RMQ_SYS_TRANS");
 
 /// Adds to `view` what is to be known of groups that are on their way in or out.
 pub async fn look(cluster: &Cluster, engine: &dyn Engine, facts: &EngineFacts, view: &mut EngineView) {

@@ -97,9 +97,10 @@ impl Kind for ConsumerGroups {
                 ("enabled", c.consume_enable.to_string()),
                 ("consumeFromMin", c.consume_from_min_enable.to_string()),
                 ("broadcast", c.consume_broadcast_enable.to_string()),
-                ("ordered", c.consume_message_orderly.to_string()),
+                ("delivery", format!("{:?}", delivery(c))),
                 ("retry.maxAttempts", c.retry_max_times.to_string()),
-                ("retry policy", format!("{:?}", c.group_retry_policy)),
+                ("retry.exponential", show_exponential(&c.group_retry_policy)),
+                ("retry.intervals", show_intervals(&c.group_retry_policy)),
                 ("subscriptions", show_subscriptions(c)),
                 ("loadBalancing", show_modes(c)),
                 ("deadLetterTopic.permission", show_permission(c.dead_letter_topic.as_ref())),
@@ -143,6 +144,7 @@ impl Kind for ConsumerGroups {
             group_name: Some(report.engine_name),
             broker_groups: report.broker_groups,
             differences: report.differences,
+            adopted: report.adopted || old.is_some_and(|o| o.adopted),
             reset_offset: old.and_then(|o| o.reset_offset.clone()),
         }
     }
@@ -153,6 +155,10 @@ impl Kind for ConsumerGroups {
 
     fn held_by(status: &ConsumerGroupStatus) -> &[String] {
         &status.broker_groups
+    }
+
+    fn adopted(status: &ConsumerGroupStatus) -> bool {
+        status.adopted
     }
 }
 
@@ -170,6 +176,34 @@ fn dead_letters(object: &ConsumerGroup, current: Option<&GroupConfig>) -> Option
     let topic =
         held.unwrap_or_else(|| TopicConfig::new(dead_letter_topic(&ConsumerGroups::parse(object).engine_name), 1));
     Some(TopicConfig { perm: u32::try_from(declared.permission.bits()).unwrap_or(topic.perm), ..topic })
+}
+
+fn delivery(config: &GroupConfig) -> Delivery {
+    if config.consume_message_orderly { Delivery::Ordered } else { Delivery::Concurrent }
+}
+
+fn show_exponential(policy: &RetryPolicy) -> String {
+    match (policy.kind, &policy.exponential_retry_policy) {
+        (RetryPolicyKind::Exponential, Some(e)) => {
+            format!("{} × {}, at most {}", show_interval(e.initial), e.multiplier, show_interval(e.max))
+        }
+        (RetryPolicyKind::Exponential, None) => "the engine's".to_owned(),
+        (RetryPolicyKind::Customized, _) => "none".to_owned(),
+    }
+}
+
+fn show_intervals(policy: &RetryPolicy) -> String {
+    match (policy.kind, &policy.customized_retry_policy) {
+        (RetryPolicyKind::Customized, Some(list)) => {
+            list.next.iter().map(|ms| show_interval(*ms)).collect::<Vec<_>>().join(", ")
+        }
+        (RetryPolicyKind::Customized, None) => "the engine's".to_owned(),
+        (RetryPolicyKind::Exponential, _) => "none".to_owned(),
+    }
+}
+
+fn show_interval(ms: i64) -> String {
+    quantity::interval(ms).unwrap_or_else(|| format!("{ms}ms"))
 }
 
 fn show_permission(topic: Option<&TopicConfig>) -> String {
@@ -231,7 +265,7 @@ fn show_subscriptions(config: &GroupConfig) -> String {
             s.expression.as_deref().unwrap_or("*")
         )
     };
-    config.subscription_data_set.iter().flatten().map(show).collect::<Vec<_>>().join(", ")
+    or_none(config.subscription_data_set.iter().flatten().map(show).collect())
 }
 
 fn show_modes(config: &GroupConfig) -> String {
@@ -239,7 +273,11 @@ fn show_modes(config: &GroupConfig) -> String {
         RequestMode::Pop => format!("{topic} Message"),
         RequestMode::Pull => format!("{topic} Queue"),
     };
-    config.request_modes.iter().map(show).collect::<Vec<_>>().join(", ")
+    or_none(config.request_modes.iter().map(show).collect())
+}
+
+fn or_none(shown: Vec<String>) -> String {
+    if shown.is_empty() { "none".to_owned() } else { shown.join(", ") }
 }
 
 fn retry_policy(retry: &Retry) -> RetryPolicy {
@@ -290,7 +328,7 @@ mod tests {
         );
         assert_eq!(
             ConsumerGroups::differences(&current, &desired),
-            ["broadcast: true → false", "ordered: false → true", "retry.maxAttempts: 16 → 3"]
+            ["broadcast: true → false", "delivery: Concurrent → Ordered", "retry.maxAttempts: 16 → 3"]
         );
     }
 }

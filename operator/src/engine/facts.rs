@@ -166,6 +166,9 @@ pub struct BrokerRuntime {
     pub dispatch_behind_bytes: Option<i64>,
     /// Delayed messages that are not yet due, those among them that a consumer holds and has not acknowledged.
     pub delayed_messages: Option<i64>,
+    /// Those among them of which the broker does not tell the topic: on RocketMQ 4's fixed levels, and on their way into the timer wheel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delayed_elsewhere: Option<i64>,
     /// By how many seconds delayed messages are late.
     pub timer_behind_seconds: Option<i64>,
     /// How full its volume is, from 0 to 1.

@@ -82,6 +82,14 @@ pub trait Engine: Send + Sync {
         broker: &'a str,
     ) -> BoxFuture<'a, Result<BrokerConsumption, EngineError>>;
 
+    /// Messages that wait for their time in the timer wheel of one master, by topic. Those on RocketMQ 4's fixed levels are not among them: nobody tells
+    /// whose they are.
+    fn delayed<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, i64>, EngineError>>;
+
     /// How far a consumer group is on one broker, with its retry topics. Ask the masters that have the topics.
     fn consume_stats<'a>(
         &'a self,

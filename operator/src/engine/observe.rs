@@ -203,6 +203,7 @@ fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineE
         boot_timestamp: info.boot_timestamp(),
         dispatch_behind_bytes: info.dispatch_behind_bytes(),
         delayed_messages: info.delayed_messages(),
+        delayed_elsewhere: info.delayed_elsewhere(),
         timer_behind_seconds: info.timer_behind_seconds(),
         disk_ratio: info.commit_log_disk_ratio(),
         log_end: info.commit_log_max_offset(),

@@ -82,15 +82,23 @@ impl Engine for RemotingEngine {
     ) -> BoxFuture<'a, Result<BrokerConsumption, EngineError>> {
         async move {
             let groups = self.ask(cluster, broker, &GetBrokerConsumeStats);
-            let delayed = async {
-                match self.ask(cluster, broker, &GetTimerMetrics).await {
-                    // Its word for a broker without a timer wheel: nothing waits there.
-                    Err(error) if error.refusal() == Some(ResponseCode::SystemError) => Ok(BTreeMap::new()),
-                    answer => answer,
-                }
-            };
-            let (groups, delayed) = futures::try_join!(groups, delayed)?;
+            let (groups, delayed) = futures::try_join!(groups, self.delayed(cluster, broker))?;
             Ok(BrokerConsumption { groups, delayed })
+        }
+        .boxed()
+    }
+
+    fn delayed<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, i64>, EngineError>> {
+        async move {
+            match self.ask(cluster, broker, &GetTimerMetrics).await {
+                // Its word for a broker without a timer wheel: nothing waits there.
+                Err(error) if error.refusal() == Some(ResponseCode::SystemError) => Ok(BTreeMap::new()),
+                answer => answer,
+            }
         }
         .boxed()
     }

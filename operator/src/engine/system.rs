@@ -1,5 +1,8 @@
 //! Names that belong to the engine: nobody declares, counts or imports them.
 
+/// Where the engine keeps transactions that are not decided, and who reads them.
+pub const HALF: (&str, &str) = ("RMQ_SYS_TRANS_HALF_TOPIC", "CID_RMQ_SYS_TRANS");
+
 /// Topics that 5.5.0 makes by itself (TopicValidator.java, TopicConfigManager.java), beside prefixes and those named after the cluster.
 const TOPICS: [&str; 8] = [
     "TBW102",

@@ -50,7 +50,7 @@ pub fn manifests(live: &Live, declared: &Declared) -> Vec<Manifest> {
         Some(("topicName", fields)).filter(|_| name.bytes().all(is_allowed))
     };
     let group = |name: &str, held: &BTreeMap<&String, &_>| {
-        let fields = spec::of_group(held.values().next()?);
+        let fields = spec::of_group(&held.values().copied().collect::<Vec<_>>())?;
         Some(("groupName", fields)).filter(|_| name.bytes().all(is_allowed))
     };
     let mut all = of_kind::<Topics>(live, &declared.topics, topic);
@@ -58,9 +58,9 @@ pub fn manifests(live: &Live, declared: &Declared) -> Vec<Manifest> {
     all
 }
 
-/// What the schema of both kinds lets into a name. The engine allows '|' as well.
+/// What the schema of both kinds lets into a name, as the engine does.
 fn is_allowed(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"%_-".contains(&byte)
+    byte.is_ascii_alphanumeric() || b"%|_-".contains(&byte)
 }
 
 fn of_kind<K: Kind>(
@@ -83,7 +83,7 @@ fn of_kind<K: Kind>(
         None => Manifest {
             object: None,
             remarks: vec![format!(
-                "{} {name} can't be declared: its name holds more than letters, digits, '%', '_' and '-'",
+                "{} {name} can't be declared: its name holds more than letters, digits, '%', '|', '_' and '-'",
                 K::NAME
             )],
         },
@@ -147,7 +147,7 @@ pub fn yaml(manifests: &[Manifest]) -> String {
             text.push_str("---\n");
         }
         if object.is_some() && !remarks.is_empty() {
-            text.push_str("# It only observes, because to apply it would change the engine: remove reconcilePolicy where that is meant.\n");
+            text.push_str("# It only observes, because to apply it would change the engine: where that is meant, remove reconcilePolicy and add annotation gantry.dev/adopt: \"true\".\n");
         }
         for remark in remarks {
             let _ = writeln!(text, "#   {remark}");

@@ -1,26 +1,27 @@
 //! From what a broker holds to the spec that declares it: only what is not the default. Pure.
 
+use std::collections::BTreeSet;
+
+use gantry_crds::consumer_group::{ExpressionType, LoadBalancing, Subscription};
 use gantry_crds::topic::{Permission, TopicType};
-use gantry_remoting::group::{ExponentialRetry, GroupConfig, RetryPolicyKind};
+use gantry_remoting::group::{ExponentialRetry, GroupConfig, RequestMode, RetryPolicyKind, SimpleSubscription};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
 use serde_json::{Map, Value, json};
+
+use crate::quantity::interval;
 
 type Fields = Map<String, Value>;
 
 /// The spec of a topic, without `clusterRef` and `topicName`. What it can't say is left out: the caller compares.
 #[must_use]
 pub fn of_topic(held: &TopicConfig) -> Fields {
-    let types = [
-        TopicType::FIFO,
-        TopicType::Delay,
-        TopicType::Transaction,
-        TopicType::Priority,
-        TopicType::Lite,
-        TopicType::Mixed,
-    ];
     let mut spec = Fields::new();
     let kind = held.attributes.get(MESSAGE_TYPE);
-    if let Some(type_) = types.into_iter().find(|t| kind.is_some_and(|k| k == t.message_type())) {
+    if let Some(type_) = TopicType::ALL
+        .into_iter()
+        .filter(|t| *t != TopicType::Normal)
+        .find(|t| kind.is_some_and(|k| k == t.message_type()))
+    {
         spec.insert("type".into(), json!(type_));
     }
     spec.insert("queues".into(), json!(held.write_queue_nums.clamp(1, 1024)));
@@ -38,9 +39,11 @@ pub fn of_topic(held: &TopicConfig) -> Fields {
     spec
 }
 
-/// The spec of a consumer group, without `clusterRef` and `groupName`.
+/// The spec of a consumer group that brokers hold so, without `clusterRef` and `groupName`. Of what an object need not speak only that is in it which is
+/// the same everywhere: the rest stays as each broker has it.
 #[must_use]
-pub fn of_group(held: &GroupConfig) -> Fields {
+pub fn of_group(all: &[&GroupConfig]) -> Option<Fields> {
+    let held = *all.first()?;
     let mut spec = Fields::new();
     if held.consume_message_orderly {
         spec.insert("delivery".into(), json!("Ordered"));
@@ -61,7 +64,54 @@ pub fn of_group(held: &GroupConfig) -> Fields {
     if dead_letters == Some(Permission::WriteOnly) {
         spec.insert("deadLetterTopic".into(), json!({"permission": Permission::WriteOnly}));
     }
+    spec.extend(said_alike(held, all));
+    Some(spec)
+}
+
+/// Of what an object need not speak, what is the same on all brokers.
+fn said_alike(held: &GroupConfig, all: &[&GroupConfig]) -> Fields {
+    let mut spec = Fields::new();
+    let alike = all.iter().all(|g| g.subscription_data_set == held.subscription_data_set);
+    if let Some(subscriptions) = subscriptions(held).filter(|_| alike) {
+        let modes = all.iter().flat_map(|g| subscriptions.iter().map(|s| g.request_modes.get(&s.topic)));
+        let modes: BTreeSet<Option<&RequestMode>> = modes.collect();
+        let sharing = match modes.into_iter().collect::<Vec<_>>()[..] {
+            [Some(RequestMode::Pop)] => Some(LoadBalancing::Message),
+            [Some(RequestMode::Pull)] => Some(LoadBalancing::Queue),
+            _ => None,
+        };
+        spec.extend(sharing.map(|s| ("loadBalancing".to_owned(), json!(s))));
+        spec.insert("subscriptions".into(), json!(subscriptions));
+    }
+    let is_name = |key: &str| {
+        let allowed = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'.');
+        allowed && !key.starts_with('.') && (1..=64).contains(&key.len())
+    };
+    let same =
+        |(key, value): &(&String, &String)| is_name(key) && all.iter().all(|g| g.attributes.get(*key) == Some(*value));
+    let attributes: Fields = held.attributes.iter().filter(same).take(16).map(|(k, v)| (k.clone(), json!(v))).collect();
+    if !attributes.is_empty() {
+        spec.insert("attributes".into(), Value::Object(attributes));
+    }
     spec
+}
+
+/// All subscriptions that a group has, or none where an object can't say one of them.
+fn subscriptions(held: &GroupConfig) -> Option<Vec<Subscription>> {
+    let of = |s: &SimpleSubscription| {
+        let expression_type = match s.expression_type.as_deref()? {
+            "TAG" => ExpressionType::TAG,
+            "SQL92" => ExpressionType::SQL92,
+            _ => return None,
+        };
+        let expression = s.expression.clone().filter(|e| (1..=1024).contains(&e.chars().count()))?;
+        let is_topic =
+            !s.topic.starts_with('%') && s.topic.bytes().all(|b| b.is_ascii_alphanumeric() || b"%|_-".contains(&b));
+        is_topic.then(|| Subscription { topic: s.topic.clone(), expression, expression_type })
+    };
+    let all: Vec<Subscription> = held.subscription_data_set.iter().flatten().map(of).collect::<Option<_>>()?;
+    let topics: BTreeSet<&String> = all.iter().map(|s| &s.topic).collect();
+    ((1..=256).contains(&all.len()) && topics.len() == all.len()).then_some(all)
 }
 
 fn retry(held: &GroupConfig) -> Fields {
@@ -75,7 +125,7 @@ fn retry(held: &GroupConfig) -> Fields {
             drop(exponential(e).map(|e| retry.insert("exponential".into(), e)))
         }
         (RetryPolicyKind::Customized, _, Some(list)) => {
-            let intervals: Option<Vec<String>> = list.next.iter().map(|ms| duration(*ms)).collect();
+            let intervals: Option<Vec<String>> = list.next.iter().map(|ms| interval(*ms)).collect();
             if let Some(intervals) = intervals.filter(|i| (1..=32).contains(&i.len())) {
                 retry.insert("intervals".into(), json!(intervals));
             }
@@ -86,28 +136,8 @@ fn retry(held: &GroupConfig) -> Fields {
 }
 
 fn exponential(held: &ExponentialRetry) -> Option<Value> {
-    let coarse = |ms| duration(ms).filter(|d| !d.ends_with("ms"));
+    let coarse = |ms| interval(ms).filter(|d| !d.ends_with("ms"));
     let (initial, max) = (coarse(held.initial)?, coarse(held.max)?);
     let sane = (2..=5).contains(&held.multiplier);
     sane.then(|| json!({"initial": initial, "max": max, "multiplier": held.multiplier}))
-}
-
-/// Milliseconds as the spec writes them, in the largest unit that fits; `None` for what is no interval.
-fn duration(ms: i64) -> Option<String> {
-    let (factor, unit) =
-        [(3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")].into_iter().find(|(f, _)| ms % f == 0)?;
-    (ms > 0 && ms / factor < 1_000_000_000).then(|| format!("{}{unit}", ms / factor))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn intervals_are_written_in_the_largest_unit_that_fits() {
-        for (ms, text) in [(500, "500ms"), (10_000, "10s"), (90_000, "90s"), (300_000, "5m"), (7_200_000, "2h")] {
-            assert_eq!(duration(ms).as_deref(), Some(text));
-        }
-        assert_eq!((duration(0), duration(-1)), (None, None));
-    }
 }

@@ -52,23 +52,56 @@ pub async fn write<K: Kind>(engine: &dyn Engine, cluster: &Cluster, observed: &O
             (names, K::upsert(broker.clone(), changes.clone()))
         })
         .collect();
-    if !plan.deletes.is_empty() {
-        let masters: Vec<&Master> = observed.groups.values().flatten().collect();
+    writes.extend(deletions(cluster, observed, plan));
+    let mut failed = carry_out(engine, &id, K::NAME, writes).await;
+    // Not before name servers forgot where it was: whoever is told anew tells them again.
+    let mut renewals: BTreeMap<&String, (Vec<String>, Vec<K::Change>)> = BTreeMap::new();
+    for (name, changes) in &plan.renewals {
+        for (master, change) in changes {
+            let (names, of_master) = renewals.entry(master).or_default();
+            names.push(name.clone());
+            of_master.push(change.clone());
+        }
+    }
+    let renewals =
+        renewals.into_iter().map(|(master, (names, changes))| (names, K::upsert(master.clone(), changes))).collect();
+    failed.extend(carry_out(engine, &id, K::NAME, renewals).await);
+    failed
+}
+
+/// Deletions, together where they are from the same broker groups.
+fn deletions<K: Kind>(cluster: &Cluster, observed: &Observed, plan: &Plan<K>) -> Vec<(Vec<String>, EngineWrite)> {
+    let mut by_groups: BTreeMap<&BTreeSet<String>, Vec<String>> = BTreeMap::new();
+    for (name, groups) in &plan.deletes {
+        by_groups.entry(groups).or_default().push(name.clone());
+    }
+    let of = |(groups, names): (&BTreeSet<String>, Vec<String>)| {
+        let masters: Vec<&Master> = groups.iter().filter_map(|g| observed.groups.get(g)?.as_ref().ok()).collect();
         let delete = K::delete(
-            plan.deletes.clone(),
+            names.clone(),
             masters.iter().map(|m| m.address.clone()).collect(),
             masters.iter().flat_map(|m| m.replicas.iter().map(|r| r.address.clone())).collect(),
             cluster.name_server_addresses(),
         );
-        writes.push((plan.deletes.clone(), delete));
-    }
-    let outcomes = join_all(writes.iter().map(|(_, w)| engine.execute(&id, w))).await;
+        (names, delete)
+    };
+    by_groups.into_iter().map(of).collect()
+}
+
+/// All at once. Returns what failed, by engine name.
+async fn carry_out(
+    engine: &dyn Engine,
+    id: &ClusterId,
+    kind: &'static str,
+    writes: Vec<(Vec<String>, EngineWrite)>,
+) -> Failed {
+    let outcomes = join_all(writes.iter().map(|(_, w)| engine.execute(id, w))).await;
     let mut failed = BTreeMap::new();
     for (outcome, (names, _)) in outcomes.into_iter().zip(writes) {
         match outcome {
             Ok(outcome) => failed.extend(outcome.failed),
             Err(error) => {
-                tracing::warn!(cluster = %id, %error, kind = K::NAME, "a write to the engine failed");
+                tracing::warn!(cluster = %id, %error, kind, "a write to the engine failed");
                 failed.extend(names.into_iter().map(|name| (name, error.clone())));
             }
         }

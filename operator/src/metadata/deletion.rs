@@ -41,16 +41,20 @@ pub type Pending = (Key, i64);
 #[must_use]
 pub fn pending<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed) -> Vec<Pending> {
     let stays: BTreeSet<&String> = objects.iter().filter(|(d, _)| !d.deleting()).map(|(d, _)| &d.engine_name).collect();
-    let held = |name: &String| observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(name));
-    let goes = |d: &&Declared| {
+    let held = |d: &Declared| {
+        let about = observed.groups.iter().filter(|(group, _)| d.is_about(group));
+        about.filter_map(|(_, m)| m.as_ref().ok()).any(|m| K::held(&m.metadata).contains_key(&d.engine_name))
+    };
+    let goes = |(d, object): &&(Declared, &K::Object)| {
         d.has_finalizer
+            && (d.was_adopted::<K>(object) || observed.adopted.contains(&(K::NAME, d.key.clone())))
             && d.deletion != DeletionPolicy::Retain
             && d.policy == Some(ReconcilePolicy::Apply)
             && !stays.contains(&d.engine_name)
-            && held(&d.engine_name)
+            && held(d)
     };
     let of = |d: &Declared| Some((d.key.clone(), d.deleted.as_ref()?.0.as_second()));
-    objects.iter().map(|(d, _)| d).filter(goes).filter_map(of).collect()
+    objects.iter().filter(goes).filter_map(|(d, _)| of(d)).collect()
 }
 
 impl Breaker {

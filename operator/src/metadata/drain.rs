@@ -7,11 +7,17 @@ use gantry_crds::policy::ReconcilePolicy;
 use gantry_remoting::stats::{ConsumeStats, TopicStats};
 
 use crate::engine::{ClusterId, Engine, EngineError};
+use crate::metadata::emptiness::{decides, delays};
 use crate::metadata::kind::Declared;
 use crate::metadata::view::{Observed, Place};
 
 /// How long producers may go on to send to a queue after it is gone from the routes, in seconds: they ask for routes every 30 s, and so do proxies.
 pub const STRAGGLERS: i64 = 60;
+
+/// A transaction that nobody decides is asked for after so long, again and again after so long, and so many times, unless the brokers are told otherwise
+/// (BrokerConfig.java): milliseconds, milliseconds, times. A producer that asks for a later first time (CHECK_IMMUNITY_TIME_IN_SECONDS) is not known.
+const TRANSACTION: [(&str, i64); 3] =
+    [("transactionTimeOut", 6_000), ("transactionCheckInterval", 30_000), ("transactionCheckMax", 15)];
 
 /// Since when queues that are to go take no messages, in seconds of the epoch. Kept between passes; an operator that starts anew counts anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +32,19 @@ pub struct Surplus {
     pub master: String,
     /// The first queue that goes.
     pub first: u32,
+    /// Whether messages of the topic may wait for their time, and how many wait on that master of which it does not tell the topic.
+    pub delays: Option<Option<i64>>,
+    /// How long messages of the topic may wait for the end of their transaction, in seconds: they go to the queue that was chosen when it began.
+    pub transactions: i64,
+}
+
+/// How long a transaction may stay undecided, in seconds.
+#[must_use]
+pub fn longest_transaction(config: &BTreeMap<String, String>) -> i64 {
+    let [timeout, interval, times] =
+        TRANSACTION.map(|(key, default)| config.get(key).and_then(|v| v.trim().parse().ok()).unwrap_or(default));
+    // It is asked for once more before it is given up.
+    (timeout + interval * (times + 1)).max(0) / 1_000
 }
 
 /// Topics that have more queues to read than declared, and none of them to write.
@@ -40,7 +59,13 @@ pub fn surplus(topics: &[(Declared, &Topic)], observed: &Observed) -> Vec<Surplu
             let Some(held) = master.metadata.topics.get(&declared.engine_name) else { continue };
             if held.read_queue_nums > first && held.write_queue_nums <= first {
                 let place = (group.clone(), declared.engine_name.clone());
-                found.push(Surplus { place, master: master.address.clone(), first });
+                found.push(Surplus {
+                    place,
+                    master: master.address.clone(),
+                    first,
+                    delays: delays(held).then(|| observed.delayed_elsewhere.get(group).copied().flatten()),
+                    transactions: if decides(held) { observed.longest_transaction } else { 0 },
+                });
             }
         }
     }
@@ -54,16 +79,30 @@ impl Drains {
         Self(surplus.iter().map(|s| (s.place.clone(), self.0.get(&s.place).copied().unwrap_or(now))).collect())
     }
 
-    /// Whether nobody sends to these queues any more.
+    /// Why these queues may still get messages from those who send, or `None`.
     #[must_use]
-    pub fn is_quiet(&self, surplus: &Surplus, now: i64) -> bool {
-        self.0.get(&surplus.place).is_some_and(|since| now - since >= STRAGGLERS)
+    pub fn expects(&self, surplus: &Surplus, now: i64) -> Option<&'static str> {
+        let waited = now - self.0.get(&surplus.place).copied().unwrap_or(now);
+        if waited < STRAGGLERS {
+            return Some("clients that have not heard of it may still send to them for a minute");
+        }
+        (waited < STRAGGLERS + surplus.transactions)
+            .then_some("transactions that began before may still put messages into them")
     }
 }
 
 /// What keeps these queues from going, or `None`. A few calls, and only while there are such queues.
 pub async fn obstacle(engine: &dyn Engine, id: &ClusterId, surplus: &Surplus) -> Result<Option<String>, EngineError> {
     let (topic, master) = (&surplus.place.1, &surplus.master);
+    if engine.delayed(id, master).await?.get(topic).is_some_and(|n| *n > 0) {
+        return Ok(Some("messages of the topic wait for their time, and may be for them".into()));
+    }
+    match surplus.delays {
+        None | Some(Some(0)) => {}
+        Some(_) => {
+            return Ok(Some("messages wait for their time, and nobody can say whether they are for them".into()));
+        }
+    }
     let Some(stats) = engine.topic_stats(id, master, topic).await? else { return Ok(None) };
     if left(surplus, &stats).is_empty() {
         return Ok(None);

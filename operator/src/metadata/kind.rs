@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
-use gantry_crds::PAUSED_ANNOTATION;
 use gantry_crds::condition::{Condition, ConditionType};
 use gantry_crds::consumer_group::Consumption;
 use gantry_crds::policy::{ClusterRef, ReconcilePolicy};
 use gantry_crds::topic::{DeletionPolicy, TopicType};
+use gantry_crds::{ADOPT_ANNOTATION, PAUSED_ANNOTATION};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{Resource, ResourceExt};
@@ -84,6 +84,8 @@ pub trait Kind: Send + Sync + 'static {
     fn conditions(status: &Self::Status) -> &[Condition];
     /// Broker groups that held it as declared, by a status.
     fn held_by(status: &Self::Status) -> &[String];
+    /// Whether the engine once had it as declared, by a status.
+    fn adopted(status: &Self::Status) -> bool;
 }
 
 /// What a cluster's engine can do.
@@ -123,6 +125,8 @@ pub struct Declared {
     pub deleted: Option<Time>,
     /// Whether Gantry's finalizer is on the object.
     pub has_finalizer: bool,
+    /// Whether the annotation lets it take over what is there with other settings.
+    pub adopts: bool,
     /// How far to go; `None`: paused.
     pub policy: Option<ReconcilePolicy>,
     /// `metadata.generation`.
@@ -157,7 +161,7 @@ impl Declared {
         policy: ReconcilePolicy,
     ) -> Self {
         let namespace = object.namespace().unwrap_or_default();
-        let paused = object.annotations().get(PAUSED_ANNOTATION).is_some_and(|v| v == "true");
+        let says = |annotation: &str| object.annotations().get(annotation).is_some_and(|v| v == "true");
         Self {
             created: object.creation_timestamp(),
             cluster: cluster.resolve(&namespace),
@@ -166,7 +170,8 @@ impl Declared {
             deletion,
             deleted: object.meta().deletion_timestamp.clone(),
             has_finalizer: object.finalizers().iter().any(|f| f == FINALIZER),
-            policy: (!paused).then_some(policy),
+            policy: (!says(PAUSED_ANNOTATION)).then_some(policy),
+            adopts: says(ADOPT_ANNOTATION),
             generation: object.meta().generation,
             key: (namespace, object.name_any()),
         }
@@ -176,6 +181,19 @@ impl Declared {
     #[must_use]
     pub fn deleting(&self) -> bool {
         self.deleted.is_some()
+    }
+
+    /// Whether it is about this broker group.
+    #[must_use]
+    pub fn is_about(&self, group: &str) -> bool {
+        self.broker_groups.is_empty() || self.broker_groups.iter().any(|g| g == group)
+    }
+
+    /// Whether the status says that the engine once had it as this object declared.
+    #[must_use]
+    pub fn was_adopted<K: Kind>(&self, object: &K::Object) -> bool {
+        let ready = |c: &Condition| c.type_ == ConditionType::Ready.as_str() && c.status == "True";
+        K::old_status(object).is_some_and(|s| K::adopted(s) || K::conditions(s).iter().any(ready))
     }
 
     /// Whether this very declaration was found in the engine before, on `group`: what differs there now was lost or edited since.
@@ -202,6 +220,8 @@ pub struct Report {
     pub broker_groups: Vec<String>,
     /// Differences, where they may not be removed.
     pub differences: Vec<String>,
+    /// Whether the engine has or had it as declared.
+    pub adopted: bool,
     /// How far a consumer group is, where it was looked at.
     pub consumption: Option<Consumption>,
 }

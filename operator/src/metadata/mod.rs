@@ -6,6 +6,7 @@ mod admission;
 pub mod apply;
 pub mod deletion;
 pub mod drain;
+pub mod emptiness;
 pub mod inherit;
 pub mod kind;
 pub mod observe;

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use gantry_crds::condition::Reason;
-use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
@@ -13,7 +12,9 @@ use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::view::{Known, Unknown};
 use crate::consumer_group::ConsumerGroups;
 use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
-use crate::metadata::kind::{Abilities, Declared, Parsed};
+use crate::metadata::drain::longest_transaction;
+use crate::metadata::emptiness::not_empty;
+use crate::metadata::kind::{Abilities, Parsed};
 use crate::metadata::view::{Master, Observed, Replica};
 use crate::topic::Topics;
 
@@ -31,24 +32,21 @@ pub async fn observe(
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
         names.iter().map(|g| master(engine, cluster, &id, &facts, g, unopened.contains(g)).boxed()).collect();
     let masters = join_all(masters).await;
+    let elsewhere = |master: &Known<Master>| {
+        let facts = facts.brokers.get(&master.as_ref().ok()?.address)?;
+        facts.runtime.known()?.delayed_elsewhere
+    };
+    let delayed_elsewhere = names.iter().cloned().zip(masters.iter().map(elsewhere)).collect();
     let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)?))).collect();
     let mut observed = Observed {
         access,
+        delayed_elsewhere,
+        longest_transaction: longest_transaction(&cluster.brokers.pods.config),
         groups: names.into_iter().zip(masters).collect(),
         abilities: abilities(cluster),
         ..Observed::default()
     };
-    let in_doubt = |d: &Declared| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty;
-    for (declared, _) in topics.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = messages(engine, &id, &observed, &declared.engine_name).await {
-            observed.not_empty.insert(declared.engine_name.clone(), what);
-        }
-    }
-    for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = consumers(engine, cluster, &observed, &declared.engine_name).await {
-            observed.not_empty.insert(declared.engine_name.clone(), what);
-        }
-    }
+    observed.not_empty = not_empty(engine, cluster, &observed, topics, groups).await;
     observed
 }
 
@@ -115,34 +113,4 @@ async fn master(
 async fn replica(engine: &dyn Engine, id: &ClusterId, address: String) -> Replica {
     let metadata = engine.metadata(id, &address).await.map_err(|e| unknown(&e));
     Replica { address, metadata }
-}
-
-/// What keeps a topic from being empty, or `None`.
-async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topic: &str) -> Option<String> {
-    let mut count = 0;
-    for master in observed.groups.values().flatten().filter(|m| m.metadata.topics.contains_key(topic)) {
-        match engine.topic_stats(id, &master.address, topic).await {
-            Ok(Some(stats)) => count += stats.messages(),
-            Ok(None) => {}
-            Err(error) => return Some(format!("nobody can say whether it is empty: {error}")),
-        }
-    }
-    (count > 0).then(|| format!("it holds {count} messages"))
-}
-
-/// What keeps a consumer group from being unused, or `None`.
-async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> {
-    let id = ClusterId::new(&cluster.namespace, &cluster.name);
-    let mut clients = BTreeSet::new();
-    let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
-    let brokers = holders.map(|m| m.address.clone());
-    for address in brokers.chain(cluster.any_proxy()) {
-        match engine.consumers(&id, &address, group).await {
-            Ok(connections) => clients.extend(connections.connection_set.into_iter().map(|c| c.client_id)),
-            // The engine's word for a group without consumers.
-            Err(error) if error.refusal() == Some(gantry_remoting::ResponseCode::ConsumerNotOnline) => {}
-            Err(error) => return Some(format!("nobody can say whether it is in use: {error}")),
-        }
-    }
-    (!clients.is_empty()).then(|| format!("{} consumers are connected", clients.len()))
 }

@@ -23,7 +23,7 @@ use crate::metadata::deletion::{Breaker, is_news, pending};
 use crate::metadata::drain;
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::Parsed;
-use crate::metadata::kind::{Declared, Kind};
+use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{again as observe_again, observe};
 use crate::metadata::offsets;
 use crate::metadata::plan::{Plan, State, plan};
@@ -203,6 +203,7 @@ async fn look(
         let lags = std::mem::take(&mut memory.lags);
         memory.lags = lags.seen::<Topics>(topics, observed, now).seen::<ConsumerGroups>(groups, observed, now);
         observed.lags = memory.lags.clone();
+        observed.adopted = std::mem::take(&mut memory.adopted);
     }
     drain(ctx, work, cluster, topics, observed, now).await;
     let old = work.deletions();
@@ -210,7 +211,15 @@ async fn look(
         breaker::<Topics>(work, topics, observed, &old.topics, now),
         breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
     );
-    Plans { topics: plan(topics, observed, &breakers.0), groups: plan(groups, observed, &breakers.1), breakers }
+    let plans =
+        Plans { topics: plan(topics, observed, &breakers.0), groups: plan(groups, observed, &breakers.1), breakers };
+    let adopted =
+        |kind: &'static str, keys: &BTreeSet<Key>| keys.iter().map(|key| (kind, key.clone())).collect::<Vec<_>>();
+    let mut memory = work.memory();
+    memory.adopted.extend(adopted(Topics::NAME, &plans.topics.adopted));
+    memory.adopted.extend(adopted(ConsumerGroups::NAME, &plans.groups.adopted));
+    drop(memory);
+    plans
 }
 
 /// How far consumer groups are, into what is said of them. What this look did not reach is said as before.
@@ -247,11 +256,12 @@ async fn drain(
     };
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     for one in surplus {
-        let why = if drains.is_quiet(&one, now) {
-            let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
-            obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
-        } else {
-            Some("clients that have not heard of it may still send to them for a minute".into())
+        let why = match drains.expects(&one, now) {
+            Some(why) => Some(why.into()),
+            None => {
+                let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
+                obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
+            }
         };
         observed.draining.insert(one.place, why);
     }

@@ -19,8 +19,12 @@ use crate::metadata::view::{Master, Observed};
 pub struct Plan<K: Kind> {
     /// Changes by master.
     pub upserts: BTreeMap<String, Vec<K::Change>>,
-    /// Names to delete everywhere.
-    pub deletes: Vec<String>,
+    /// Names to delete, and from which broker groups.
+    pub deletes: BTreeMap<String, BTreeSet<String>>,
+    /// What masters that keep a name are told anew after it was deleted elsewhere, by name and master: name servers forget it everywhere.
+    pub renewals: BTreeMap<String, Vec<(String, K::Change)>>,
+    /// Objects that the engine has as declared and whose status does not say so yet.
+    pub adopted: BTreeSet<Key>,
     /// Changes among them that put right what was lost or edited.
     pub repairs: Vec<Repair>,
     /// What is said of each object.
@@ -34,7 +38,7 @@ impl<K: Kind> Plan<K> {
     #[must_use]
     pub fn names(&self) -> BTreeSet<String> {
         let upserts = self.upserts.values().flatten().map(|c| K::name_of(c).to_owned());
-        upserts.chain(self.deletes.iter().cloned()).collect()
+        upserts.chain(self.deletes.keys().chain(self.renewals.keys()).cloned()).collect()
     }
 
     /// Leaves out what is not among `names`.
@@ -47,7 +51,8 @@ impl<K: Kind> Plan<K> {
             changes.retain(|c| !left.contains(K::name_of(c)));
         }
         self.upserts.retain(|_, changes| !changes.is_empty());
-        self.deletes.retain(|name| !left.contains(name));
+        self.deletes.retain(|name, _| !left.contains(name));
+        self.renewals.retain(|name, _| !left.contains(name));
         self.repairs.retain(|r| !left.contains(&r.name));
         let postponed = self.verdicts.iter().filter(|(_, v)| left.contains(&v.engine_name)).map(|(key, _)| key.clone());
         self.postponed.extend(postponed);
@@ -73,7 +78,7 @@ impl<K: Kind> Plan<K> {
     /// Whether nothing is to be written to the engine.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.upserts.is_empty() && self.deletes.is_empty()
+        self.upserts.is_empty() && self.deletes.is_empty() && self.renewals.is_empty()
     }
 }
 
@@ -90,6 +95,10 @@ pub struct Verdict {
     pub held_by: Vec<String>,
     /// Differences between engine and declaration.
     pub differences: Vec<String>,
+    /// Broker groups that hold it and that it leaves out.
+    pub left_out: Vec<String>,
+    /// Whether the engine has it as declared, or had.
+    pub adopted: bool,
     /// What is still in queues that are to go, by broker group.
     pub draining: Vec<String>,
     /// How far a consumer group is, where it was looked at.
@@ -114,6 +123,8 @@ pub enum State {
     Changing,
     /// The engine holds something else and may not be changed.
     Drifted,
+    /// The engine held something else before the object was there, and nobody said that it may be changed.
+    NotAdopted,
     /// The annotation stops all writes.
     Paused,
     /// Another object declares the same name, and is older.
@@ -157,7 +168,9 @@ pub enum State {
 pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, breaker: &Breaker) -> Plan<K> {
     let mut plan = Plan {
         upserts: BTreeMap::new(),
-        deletes: Vec::new(),
+        deletes: BTreeMap::new(),
+        renewals: BTreeMap::new(),
+        adopted: BTreeSet::new(),
         repairs: Vec::new(),
         verdicts: BTreeMap::new(),
         postponed: BTreeSet::new(),
@@ -190,6 +203,8 @@ fn verdict(declared: &Declared, state: State) -> Verdict {
         state,
         held_by: Vec::new(),
         differences: Vec::new(),
+        left_out: Vec::new(),
+        adopted: false,
         draining: Vec::new(),
         consumption: None,
     }
@@ -202,24 +217,30 @@ fn judge<K: Kind>(
     breaker: &Breaker,
     plan: &mut Plan<K>,
 ) {
-    let verdict = if declared.deleting() {
-        deletion::<K>(declared, rivals.is_empty(), observed, breaker, plan)
+    let published = declared.was_adopted::<K>(object);
+    let adopted = published || observed.adopted.contains(&(K::NAME, declared.key.clone()));
+    let mut verdict = if declared.deleting() {
+        deletion::<K>(declared, rivals.is_empty() && adopted, observed, breaker, plan)
     } else {
-        upsert::<K>(declared, object, observed, plan)
+        upsert::<K>(declared, object, adopted, observed, plan)
     };
+    verdict.adopted = adopted || matches!(verdict.state, State::InSync | State::ReplicaStale | State::Draining);
+    if verdict.adopted && !published {
+        plan.adopted.insert(declared.key.clone());
+    }
     plan.verdicts.insert(declared.key.clone(), verdict);
 }
 
+/// `ours`: no other object declares the same name and stays, and the engine had it as this one declared. Otherwise it is not this object's to delete.
 fn deletion<K: Kind>(
     declared: &Declared,
-    alone: bool,
+    ours: bool,
     observed: &Observed,
     breaker: &Breaker,
     plan: &mut Plan<K>,
 ) -> Verdict {
     let released = || verdict(declared, State::Released { kept: None });
-    // Another object declares the same name and stays: so does the topic.
-    if declared.deletion == DeletionPolicy::Retain || !declared.has_finalizer || !alone {
+    if declared.deletion == DeletionPolicy::Retain || !declared.has_finalizer || !ours {
         return released();
     }
     if declared.policy != Some(ReconcilePolicy::Apply) {
@@ -233,16 +254,25 @@ fn deletion<K: Kind>(
         };
         return verdict(declared, state);
     }
-    if !observed.groups.values().flatten().any(|m| K::held(&m.metadata).contains_key(&declared.engine_name)) {
+    let name = &declared.engine_name;
+    let known = observed.groups.iter().filter_map(|(group, master)| Some((group, master.as_ref().ok()?)));
+    let holders = known.filter(|(_, m)| K::held(&m.metadata).contains_key(name));
+    let (going, staying): (Vec<_>, Vec<_>) = holders.partition(|(group, _)| declared.is_about(group));
+    // Also when it is gone: who did that may not have come to this.
+    let renew = |(_, m): &(&String, &Master)| Some((m.address.clone(), K::refresh(K::held(&m.metadata).get(name)?)));
+    if !staying.is_empty() {
+        plan.renewals.insert(name.clone(), staying.iter().filter_map(renew).collect());
+    }
+    if going.is_empty() {
         return released();
     }
-    plan.deletes.push(declared.engine_name.clone());
+    plan.deletes.insert(name.clone(), going.into_iter().map(|(group, _)| group.clone()).collect());
     verdict(declared, State::Deleting)
 }
 
 /// What keeps something from being deleted now.
 fn obstacle<K: Kind>(declared: &Declared, observed: &Observed, breaker: &Breaker) -> Option<(String, State)> {
-    for (group, master) in &observed.groups {
+    for (group, master) in observed.groups.iter().filter(|(g, _)| declared.is_about(g)) {
         if let Err(unknown) = master {
             let state = State::Waiting { group: group.clone(), unknown: unknown.clone() };
             return Some((format!("broker group {group}: {}", unknown.message), state));
@@ -251,24 +281,38 @@ fn obstacle<K: Kind>(declared: &Declared, observed: &Observed, breaker: &Breaker
     if let Some(why) = breaker.holds(K::NAME, declared) {
         return Some((why.clone(), State::DeletionHeld { why }));
     }
-    let what =
-        observed.not_empty.get(&declared.engine_name).filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
+    let what = observed
+        .not_empty
+        .get(&(K::NAME, declared.engine_name.clone()))
+        .filter(|_| declared.deletion == DeletionPolicy::DeleteIfEmpty)?;
     Some((what.clone(), State::NotEmpty { what: what.clone() }))
 }
 
-fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed, plan: &mut Plan<K>) -> Verdict {
+fn upsert<K: Kind>(
+    declared: &Declared,
+    object: &K::Object,
+    adopted: bool,
+    observed: &Observed,
+    plan: &mut Plan<K>,
+) -> Verdict {
     if let Some(group) = declared.broker_groups.iter().find(|g| !observed.groups.contains_key(*g)) {
         return verdict(declared, State::NoSuchGroup { group: group.clone() });
     }
     if let Some(why) = K::unsupported(object, &observed.abilities) {
         return verdict(declared, State::Unsupported { why });
     }
-    let named: BTreeSet<&String> = declared.broker_groups.iter().collect();
+    let strange = !adopted && !declared.adopts && is_strange::<K>(declared, object, observed);
+    let policy = declared.policy.map(|p| if strange { ReconcilePolicy::Observe } else { p });
+    let subject = Declared { policy, ..declared.clone() };
     let mut v = verdict(declared, State::InSync);
     let mut waiting = None;
-    for (group, master) in observed.groups.iter().filter(|(g, _)| named.is_empty() || named.contains(g)) {
+    for (group, master) in &observed.groups {
         match master {
-            Ok(master) => on_group::<K>(declared, object, (group, master), observed, plan, &mut v),
+            Ok(master) if !declared.is_about(group) => {
+                v.left_out.extend(K::held(&master.metadata).contains_key(&declared.engine_name).then(|| group.clone()));
+            }
+            Err(_) if !declared.is_about(group) => {}
+            Ok(master) => on_group::<K>(&subject, object, (group, master), observed, plan, &mut v),
             Err(unknown) => {
                 waiting.get_or_insert(State::Waiting { group: group.clone(), unknown: unknown.clone() });
             }
@@ -276,6 +320,9 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
     }
     if !v.draining.is_empty() && matches!(v.state, State::InSync | State::ReplicaStale) {
         v.state = State::Draining;
+    }
+    if strange && declared.policy == Some(ReconcilePolicy::Apply) {
+        v.state = State::NotAdopted;
     }
     if declared.policy.is_none() {
         v.state = State::Paused;
@@ -285,6 +332,16 @@ fn upsert<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed,
         v.state = waiting;
     }
     v
+}
+
+/// Whether some broker group has it with other settings. Where it is missing it can be made.
+fn is_strange<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed) -> bool {
+    let about = observed.groups.iter().filter(|(group, _)| declared.is_about(group));
+    about.filter_map(|(_, master)| master.as_ref().ok()).any(|master| {
+        let current = K::held(&master.metadata).get(&declared.engine_name);
+        let desired = K::fit(K::desired(object, current), current, &master.metadata);
+        current.is_some() && K::change(current, &desired).is_some()
+    })
 }
 
 /// One object on one broker group.

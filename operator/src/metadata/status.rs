@@ -1,8 +1,9 @@
 //! From a verdict to conditions. Pure.
 
-use gantry_crds::Reason;
 use gantry_crds::condition::{Condition, ConditionType, Truth, condition, keep_transition_times};
+use gantry_crds::{ADOPT_ANNOTATION, Reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::Resource;
 
 use crate::engine::EngineError;
 use crate::metadata::kind::{Declared, Kind, Report};
@@ -17,7 +18,7 @@ pub fn status<K: Kind>(
     old: Option<&K::Status>,
     now: &Time,
 ) -> K::Status {
-    let (ready, reason, message) = judge(verdict, failure);
+    let (ready, reason, message) = judge::<K>(declared, verdict, failure);
     let conditions =
         conditions(declared.generation, ready, reason, &message, old.map(K::conditions).unwrap_or_default(), now);
     let report = Report {
@@ -25,13 +26,21 @@ pub fn status<K: Kind>(
         conditions,
         engine_name: verdict.engine_name.clone(),
         broker_groups: verdict.held_by.clone(),
-        differences: match verdict.state {
-            State::Drifted | State::ReplicaStale => verdict.differences.clone(),
-            _ => Vec::new(),
-        },
+        differences: differences(verdict),
+        adopted: verdict.adopted,
         consumption: verdict.consumption.clone(),
     };
     K::status(report, old)
+}
+
+/// What is not put right.
+fn differences(verdict: &Verdict) -> Vec<String> {
+    let mut found = match verdict.state {
+        State::Drifted | State::NotAdopted | State::ReplicaStale => verdict.differences.clone(),
+        _ => Vec::new(),
+    };
+    found.extend(verdict.left_out.iter().map(|group| format!("{group}: holds it, and brokerGroups leaves it out")));
+    found
 }
 
 /// The status of an object whose cluster is not there, or may not be used from its namespace.
@@ -51,6 +60,7 @@ pub fn without_cluster<K: Kind>(
         engine_name: declared.engine_name.clone(),
         broker_groups: Vec::new(),
         differences: Vec::new(),
+        adopted: false,
         consumption: None,
     };
     K::status(report, old)
@@ -82,7 +92,7 @@ fn conditions(
     )
 }
 
-fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, String) {
+fn judge<K: Kind>(declared: &Declared, verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, String) {
     if let Some(error) = failure {
         return (Truth::False, Reason::from_name(error.reason()), error.to_string());
     }
@@ -98,9 +108,7 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
                 mismatches.join("; ")
             ),
         ),
-        State::InSync => {
-            (Truth::True, Reason::InSync, format!("{name} is on {} as declared", verdict.held_by.join(", ")))
-        }
+        State::InSync => (Truth::True, Reason::InSync, in_sync(verdict)),
         State::ReplicaStale => (
             Truth::True,
             Reason::ReplicaStale,
@@ -120,6 +128,7 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
         State::Drifted => {
             (Truth::False, Reason::Drifted, format!("reconcilePolicy forbids to change {name}: see status.differences"))
         }
+        State::NotAdopted => (Truth::False, Reason::Drifted, not_adopted::<K>(declared, name)),
         State::Paused => (Truth::Unknown, Reason::Paused, "annotation gantry.dev/paused stops all changes".into()),
         State::Conflict { with: (namespace, object) } => (
             Truth::False,
@@ -140,4 +149,25 @@ fn judge(verdict: &Verdict, failure: Option<&EngineError>) -> (Truth, Reason, St
         }
         State::NotEmpty { what } => (Truth::False, Reason::NotEmpty, format!("{name} is kept: {what}")),
     }
+}
+
+fn in_sync(verdict: &Verdict) -> String {
+    let Verdict { engine_name: name, held_by, left_out, .. } = verdict;
+    let held_by = held_by.join(", ");
+    match left_out.as_slice() {
+        [] => format!("{name} is on {held_by} as declared"),
+        others => format!(
+            "{name} is on {held_by} as declared; it is also on {}, which brokerGroups leaves out: it stays there as it is",
+            others.join(", ")
+        ),
+    }
+}
+
+fn not_adopted<K: Kind>(declared: &Declared, name: &str) -> String {
+    let (namespace, object) = &declared.key;
+    let resource = format!("{}.{}", K::Object::plural(&()), K::Object::group(&()));
+    format!(
+        "{name} was there before this object, with other settings: write into the spec what is there, status.differences has it as engine → declared; or to have \
+         what is declared written, kubectl annotate {resource} {object} -n {namespace} {ADOPT_ANNOTATION}=true"
+    )
 }

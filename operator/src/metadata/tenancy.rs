@@ -114,6 +114,7 @@ mod tests {
             deletion: gantry_crds::topic::DeletionPolicy::Retain,
             deleted: None,
             has_finalizer: false,
+            adopts: false,
             policy: None,
             generation: Some(1),
         }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::broker_cluster::view::Known;
 use crate::engine::BrokerMetadata;
-use crate::metadata::kind::Abilities;
+use crate::metadata::kind::{Abilities, Key};
 use crate::metadata::replicas::Lags;
 
 /// A broker group and a topic there.
@@ -15,8 +15,14 @@ pub type Place = (String, String);
 pub struct Observed {
     /// Every declared broker group: its master (`host:port`) with all that it holds, or why that is not known.
     pub groups: BTreeMap<String, Known<Master>>,
-    /// Engine names of objects under deletion that are not empty, or of which nobody could say.
-    pub not_empty: BTreeMap<String, String>,
+    /// Kinds and engine names of objects under deletion that are not empty, or of which nobody could say.
+    pub not_empty: BTreeMap<(&'static str, String), String>,
+    /// Messages that wait for their time by broker group, of which the engine does not tell the topic; none where it does not say how many.
+    pub delayed_elsewhere: BTreeMap<String, Option<i64>>,
+    /// Objects of which their status does not say yet that the engine had them as declared, by kind.
+    pub adopted: BTreeSet<(&'static str, Key)>,
+    /// How long a transaction may stay undecided, in seconds.
+    pub longest_transaction: i64,
     /// Replicas that differ from their masters, and for how long.
     pub lags: Lags,
     /// Topics with queues that are to go, and what keeps them.

@@ -116,6 +116,8 @@ pub struct Memory {
     pub drains: Drains,
     /// How far consumer groups are.
     pub looks: Looks,
+    /// Objects that the engine has as declared, and whose status as it was watched does not say so yet.
+    pub adopted: BTreeSet<(&'static str, Key)>,
     /// Objects that wait for another pass: topics and consumer groups.
     pub waiting: [i64; 2],
     /// What was written down last about deletions: the status that was watched may be older.

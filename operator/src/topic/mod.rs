@@ -105,7 +105,12 @@ impl Kind for Topics {
         ];
         let mut found: Vec<String> =
             fields.iter().filter(|(_, c, d)| c != d).map(|(field, c, d)| format!("{field}: {c} → {d}")).collect();
-        found.extend(attribute_differences(&current.attributes.to_map(), &desired.attributes.to_map()));
+        let (mut theirs, mut ours) = (current.attributes.to_map(), desired.attributes.to_map());
+        let (theirs_type, ours_type) = (theirs.remove(MESSAGE_TYPE), ours.remove(MESSAGE_TYPE));
+        if theirs_type != ours_type {
+            found.push(format!("type: {} → {}", show_type(theirs_type), show_type(ours_type)));
+        }
+        found.extend(attribute_differences(&theirs, &ours));
         found
     }
 
@@ -134,13 +139,14 @@ impl Kind for Topics {
         object.status.as_ref()
     }
 
-    fn status(report: Report, _: Option<&TopicStatus>) -> TopicStatus {
+    fn status(report: Report, old: Option<&TopicStatus>) -> TopicStatus {
         TopicStatus {
             observed_generation: report.generation,
             conditions: report.conditions,
             topic_name: Some(report.engine_name),
             broker_groups: report.broker_groups,
             differences: report.differences,
+            adopted: report.adopted || old.is_some_and(|o| o.adopted),
         }
     }
 
@@ -151,6 +157,16 @@ impl Kind for Topics {
     fn held_by(status: &TopicStatus) -> &[String] {
         &status.broker_groups
     }
+
+    fn adopted(status: &TopicStatus) -> bool {
+        status.adopted
+    }
+}
+
+/// The type as objects name it. To the engine a topic without one is a Normal one.
+fn show_type(message_type: Option<String>) -> String {
+    let Some(held) = message_type else { return format!("{:?}", TopicType::Normal) };
+    TopicType::ALL.into_iter().find(|t| t.message_type() == held).map_or(held, |t| format!("{t:?}"))
 }
 
 /// Permission bits of the engine as objects name them.
@@ -168,6 +184,6 @@ pub(crate) fn attribute_differences(
     names
         .into_iter()
         .filter(|n| current.get(*n) != desired.get(*n))
-        .map(|n| format!("{n}: {} → {}", show(current.get(n)), show(desired.get(n))))
+        .map(|n| format!("attributes.{n}: {} → {}", show(current.get(n)), show(desired.get(n))))
         .collect()
 }

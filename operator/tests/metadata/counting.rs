@@ -65,6 +65,10 @@ impl Engine for Counting {
         self.count("consumption").consumption(id, broker)
     }
 
+    fn delayed<'a>(&'a self, id: &'a ClusterId, broker: &'a str) -> Answer<'a, BTreeMap<String, i64>> {
+        self.count("delayed").delayed(id, broker)
+    }
+
     fn consume_stats<'a>(&'a self, id: &'a ClusterId, broker: &'a str, group: &'a str) -> Answer<'a, ConsumeStats> {
         self.count("consume_stats").consume_stats(id, broker, group)
     }

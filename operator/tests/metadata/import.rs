@@ -2,7 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use gantry::engine::{BrokerMetadata, EngineWrite};
 use gantry::import::{Declared, Live, manifests, yaml};
-use gantry_remoting::group::{CustomizedRetry, ExponentialRetry, GroupConfig, RetryPolicyKind};
+use gantry_remoting::group::{
+    CustomizedRetry, ExponentialRetry, GroupConfig, RequestMode, RetryPolicyKind, SimpleSubscription,
+};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
 use serde_json::{Value, json};
 
@@ -36,6 +38,7 @@ fn grown(m: &mut BrokerMetadata) {
         t.topic_sys_flag = 3;
     });
     topic("odd|name", "NORMAL", |_| {});
+    topic("odd.name", "NORMAL", |_| {});
     topic("uneven", "NORMAL", |t| t.write_queue_nums = 4);
     topic("unspecified", "UNSPECIFIED", |_| {});
     topic("TBW102", "", |_| {});
@@ -62,7 +65,27 @@ fn grown(m: &mut BrokerMetadata) {
         g.consume_from_min_enable = false;
         g.group_retry_policy.customized_retry_policy = Some(CustomizedRetry { next: vec![500, 10_000, 300_000] });
     });
+    group("subscribed", |g| {
+        g.subscription_data_set =
+            Some([subscription("fifo", Some("a||b")), subscription("odd|name", Some("*"))].into());
+        g.request_modes = [("fifo".to_owned(), RequestMode::Pop), ("odd|name".to_owned(), RequestMode::Pop)].into();
+        g.attributes = [("priority.factor".to_owned(), "50".to_owned())].into();
+    });
+    group("half_said", |g| {
+        g.subscription_data_set = Some([subscription("fifo", None), subscription("delay", Some("*"))].into());
+        g.request_modes = [("delay".to_owned(), RequestMode::Pull)].into();
+    });
     group("TOOLS_CONSUMER", |_| {});
+}
+
+/// By tags, or without a word about them, as older clients have it.
+fn subscription(topic: &str, tags: Option<&str>) -> SimpleSubscription {
+    SimpleSubscription {
+        topic: topic.into(),
+        expression_type: tags.map(|_| "TAG".to_owned()),
+        expression: tags.map(str::to_owned),
+        version: 7,
+    }
 }
 
 /// A cluster of two broker groups that grew by hand; one topic is on one of them only.
@@ -102,7 +125,7 @@ fn apply(shop: &Shop, text: &str) -> usize {
 async fn what_is_imported_and_applied_changes_nothing() {
     let (shop, live) = cluster().await;
     let text = yaml(&manifests(&live, &Declared::default()));
-    assert_eq!(apply(&shop, &text), 16, "{text}");
+    assert_eq!(apply(&shop, &text), 19, "{text}");
     for _ in 0..4 {
         shop.settle().await;
         shop.wait(30);
@@ -140,8 +163,15 @@ async fn an_import_reads_as_somebody_would_have_written_it() {
         "{}",
         of("listed")
     );
+    assert_eq!(
+        of("subscribed"),
+        "  name: subscribed\n  namespace: ns\nspec:\n  attributes:\n    priority.factor: '50'\n  broadcast: true\n  clusterRef:\n    name: shop\n  \
+         loadBalancing: Message\n  subscriptions:\n  - expression: a||b\n    expressionType: TAG\n    topic: fifo\n  - expression: '*'\n    \
+         expressionType: TAG\n    topic: odd|name\n"
+    );
+    assert!(!of("half-said").contains("subscriptions") && !of("half-said").contains("loadBalancing"));
     assert!(text.contains("#   shop-broker-0: queues (read): 8 → 4\n"), "{text}");
-    assert!(text.contains("#   Topic odd|name can't be declared"), "{text}");
+    assert!(text.contains("#   Topic odd.name can't be declared"), "{text}");
     assert!(!text.contains("TBW102") && !text.contains("%RETRY%") && !text.contains("TOOLS_CONSUMER"), "{text}");
 }
 

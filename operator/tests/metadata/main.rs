@@ -3,11 +3,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test says what is wrong by failing")]
 
 mod access;
+mod adoption;
 mod api;
 mod bursts;
 mod consumption;
 mod counting;
 mod deletions;
+mod emptiness;
 mod groups;
 mod import;
 mod queues;

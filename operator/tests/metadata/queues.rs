@@ -1,5 +1,5 @@
 use gantry_remoting::stats::{ConsumeOffset, ConsumeStats, MessageQueue};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::shop::Shop;
 
@@ -25,8 +25,13 @@ fn reader(read: i64) -> ConsumeStats {
 
 /// A topic of eight queues that is to have four.
 async fn shrinking(messages: i64, readers: &[(&str, i64)]) -> Shop {
-    let shop = Shop::new(json!({})).await;
-    shop.topic("orders", json!({}));
+    shrinking_of("Normal", json!({}), messages, readers).await
+}
+
+/// The same of another type, in a cluster with this spec.
+async fn shrinking_of(type_: &str, cluster: Value, messages: i64, readers: &[(&str, i64)]) -> Shop {
+    let shop = Shop::new(cluster).await;
+    shop.topic("orders", json!({"type": type_}));
     shop.settle().await;
     shop.engine.world(|w| {
         w.queues.insert(("orders".into(), 6), messages);
@@ -69,6 +74,46 @@ async fn empty_queues_go_a_minute_later_since_producers_may_not_have_heard() {
     shop.wait(1);
     shop.settle().await;
     assert_eq!(queues(&shop), (4, 4));
+}
+
+#[tokio::test]
+async fn queues_stay_while_messages_wait_for_their_time_because_they_may_be_for_them() {
+    let shop = shrinking_of("Delay", json!({}), 0, &[]).await;
+    shop.engine.world(|w| w.delayed = [("orders".into(), 1)].into());
+    shop.wait(600);
+    shop.settle().await;
+    assert_eq!(queues(&shop), (8, 4));
+    let message = || shop.ready("topics", "orders").2;
+    assert!(message().ends_with("messages of the topic wait for their time, and may be for them"), "{}", message());
+    // On a level of RocketMQ 4, where nobody can say of which topic it is.
+    shop.engine.world(|w| {
+        w.delayed.clear();
+        w.delayed_elsewhere = Some(1);
+    });
+    shop.settle().await;
+    assert_eq!(queues(&shop), (8, 4));
+    assert!(message().contains("nobody can say whether they are for them"), "{}", message());
+    shop.engine.world(|w| w.delayed_elsewhere = Some(0));
+    shop.settle().await;
+    assert_eq!(queues(&shop), (4, 4));
+}
+
+#[tokio::test]
+async fn queues_stay_as_long_as_a_transaction_that_began_before_may_be_decided() {
+    for (config, seconds) in [
+        (json!({}), 60 + 6 + 16 * 30),
+        (json!({"transactionTimeOut": "10000", "transactionCheckInterval": "60000", "transactionCheckMax": "2"}), 250),
+    ] {
+        let shop = shrinking_of("Transaction", json!({"brokers": {"config": config}}), 0, &[]).await;
+        shop.wait(seconds - 1);
+        shop.settle().await;
+        assert_eq!(queues(&shop), (8, 4));
+        let (_, _, message) = shop.ready("topics", "orders");
+        assert!(message.ends_with("transactions that began before may still put messages into them"), "{message}");
+        shop.wait(1);
+        shop.settle().await;
+        assert_eq!(queues(&shop), (4, 4));
+    }
 }
 
 #[tokio::test]

@@ -110,6 +110,7 @@ impl World {
             boot_timestamp: i64::try_from(broker.process.started).ok().map(|second| second * 1000),
             dispatch_behind_bytes: Some(0),
             delayed_messages: Some(broker.disk.delayed),
+            delayed_elsewhere: self.delayed_elsewhere,
             timer_behind_seconds: Some(0),
             disk_ratio: Some(0.1),
             log_end: i64::try_from(broker.disk.end).ok(),
@@ -179,9 +180,13 @@ impl World {
                 groups.insert(name.clone(), group);
             }
         }
+        Ok(BrokerConsumption { groups, delayed: self.delayed(address)? })
+    }
+
+    pub(super) fn delayed(&self, address: &str) -> Result<BTreeMap<String, i64>, EngineError> {
+        let broker = self.broker(address, "GET_TIMER_METRICS")?;
         let waits = |topic: &String| broker.disk.metadata.topics.contains_key(topic);
-        let delayed = self.delayed.iter().filter(|(t, _)| waits(t)).map(|(t, n)| (t.clone(), *n)).collect();
-        Ok(BrokerConsumption { groups, delayed })
+        Ok(self.delayed.iter().filter(|(t, _)| waits(t)).map(|(t, n)| (t.clone(), *n)).collect())
     }
 
     pub(super) fn consume_stats(&self, broker: &str, group: &str) -> Result<ConsumeStats, EngineError> {

@@ -82,6 +82,14 @@ impl Engine for FakeEngine {
         async move { self.world(|world| world.consumption(broker)) }.boxed()
     }
 
+    fn delayed<'a>(
+        &'a self,
+        _: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BTreeMap<String, i64>, EngineError>> {
+        async move { self.world(|world| world.delayed(broker)) }.boxed()
+    }
+
     fn consume_stats<'a>(
         &'a self,
         _: &'a ClusterId,

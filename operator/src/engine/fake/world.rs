@@ -154,6 +154,8 @@ pub struct World {
     pub reader: Option<Reader>,
     /// Messages that wait for their time, by topic, as the test says.
     pub delayed: BTreeMap<String, i64>,
+    /// Messages that wait for their time on every broker, and nobody tells in which topic, as the test says; none where nobody tells how many.
+    pub delayed_elsewhere: Option<i64>,
     /// Every change that was asked for, also those that were refused.
     pub journal: Vec<EngineWrite>,
     /// What the controllers know. Kept by their disks, lost when all of them are.
@@ -183,7 +185,7 @@ impl World {
     /// A world without anything in it.
     #[must_use]
     pub fn new(min_in_sync: usize) -> Self {
-        World { min_in_sync, proxied_consumers: Some(BTreeMap::new()), ..World::default() }
+        World { min_in_sync, proxied_consumers: Some(BTreeMap::new()), delayed_elsewhere: Some(0), ..World::default() }
     }
 
     /// A name server at `address`, not started.
