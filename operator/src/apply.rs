@@ -166,6 +166,8 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             // Before, so that it is known whatever becomes of this process; and once more afterwards, exactly.
             remember_end(ctx, cluster, from, *end).await?;
             let id = ClusterId::new(&cluster.namespace, &cluster.name);
+            // That took as long as the API server pleased.
+            ctx.leadership.check()?;
             ctx.engine.execute(&id, &write).await?;
             let forget = EngineWrite::ForgetMaster {
                 name_servers: cluster.name_server_addresses(),
@@ -188,6 +190,7 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             // First the claim: a pod that is made anew must not find the volume of the lost node again. The claim goes when its pod does.
             if let Some((name, uid)) = claim {
                 delete::<PersistentVolumeClaim>(ctx, cluster, name, uid, None).await?;
+                ctx.leadership.check()?;
             }
             delete::<Pod>(ctx, cluster, pod, uid, Some(0)).await?;
             "GiveUp"
