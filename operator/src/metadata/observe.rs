@@ -5,51 +5,30 @@ use std::collections::BTreeSet;
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
 use gantry_crds::condition::Reason;
-use gantry_crds::topic::DeletionPolicy;
 
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::view::{Known, Unknown};
-use crate::consumer_group::ConsumerGroups;
 use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
-use crate::metadata::kind::{Abilities, Declared, Parsed};
+use crate::metadata::kind::Abilities;
 use crate::metadata::view::{Master, Observed, Replica};
-use crate::topic::Topics;
 
 /// Asks every replica of every broker group, all at once.
-pub async fn observe(
-    engine: &dyn Engine,
-    cluster: &Cluster,
-    topics: &Parsed<'_, Topics>,
-    groups: &Parsed<'_, ConsumerGroups>,
-    unopened: &BTreeSet<String>,
-) -> Observed {
+pub async fn observe(engine: &dyn Engine, cluster: &Cluster, unopened: &BTreeSet<String>) -> Observed {
     let facts = engine.observe(&addresses(cluster)).await;
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let names = cluster.groups();
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
         names.iter().map(|g| master(engine, cluster, &id, &facts, g, unopened.contains(g)).boxed()).collect();
     let masters = join_all(masters).await;
-    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)?))).collect();
-    let mut observed = Observed {
+    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)))).collect();
+    Observed {
         access,
         groups: names.into_iter().zip(masters).collect(),
         abilities: abilities(cluster),
         ..Observed::default()
-    };
-    let in_doubt = |d: &Declared| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty;
-    for (declared, _) in topics.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = messages(engine, &id, &observed, &declared.engine_name).await {
-            observed.not_empty.insert(declared.engine_name.clone(), what);
-        }
     }
-    for (declared, _) in groups.iter().filter(|(d, _)| in_doubt(d)) {
-        if let Some(what) = consumers(engine, cluster, &observed, &declared.engine_name).await {
-            observed.not_empty.insert(declared.engine_name.clone(), what);
-        }
-    }
-    observed
 }
 
 /// The same with what these masters hold now, after something was written to them: three calls for each. The rest is as it was a moment ago.
@@ -118,7 +97,7 @@ async fn replica(engine: &dyn Engine, id: &ClusterId, address: String) -> Replic
 }
 
 /// What keeps a topic from being empty, or `None`.
-async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topic: &str) -> Option<String> {
+pub async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topic: &str) -> Option<String> {
     let mut count = 0;
     for master in observed.groups.values().flatten().filter(|m| m.metadata.topics.contains_key(topic)) {
         match engine.topic_stats(id, &master.address, topic).await {
@@ -131,7 +110,7 @@ async fn messages(engine: &dyn Engine, id: &ClusterId, observed: &Observed, topi
 }
 
 /// What keeps a consumer group from being unused, or `None`.
-async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> {
+pub async fn consumers(engine: &dyn Engine, cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> {
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let mut clients = BTreeSet::new();
     let holders = observed.groups.values().flatten().filter(|m| m.metadata.groups.contains_key(group));
