@@ -197,6 +197,8 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             let bound = before.saturating_add((before - *end).max(0));
             remember_end(ctx, cluster, from, bound).await?;
             let id = ClusterId::new(&cluster.namespace, &cluster.name);
+            // That took as long as the API server pleased.
+            ctx.leadership.check()?;
             ctx.engine.execute(&id, &write).await?;
             let forget = EngineWrite::ForgetMaster {
                 name_servers: cluster.name_server_addresses(),
@@ -221,6 +223,7 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             // First the claim: a pod that is made anew must not find the volume of the lost node again. The claim goes when its pod does.
             if let Some((name, uid)) = claim {
                 delete::<PersistentVolumeClaim>(ctx, cluster, name, uid, None).await?;
+                ctx.leadership.check()?;
             }
             delete::<Pod>(ctx, cluster, pod, uid, Some(0)).await?;
             "GiveUp"

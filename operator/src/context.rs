@@ -82,7 +82,9 @@ impl Context {
     }
 }
 
-fn backoff(failures: u32) -> Duration {
+/// The wait after so many failures in a row.
+#[must_use]
+pub fn backoff(failures: u32) -> Duration {
     BACKOFF.0.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(BACKOFF.1)
 }
 

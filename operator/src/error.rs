@@ -57,6 +57,14 @@ impl Error {
         }
     }
 
+    /// Whether the API server said no to this very write, as an admission policy or the schema does: it would say so again, and of no other object.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        let Self::Kubernetes { source, .. } = self else { return false };
+        // 401, 408 and 429 are about who asks, and when.
+        matches!(&**source, kube::Error::Api(s) if (400..500).contains(&s.code) && ![401, 408, 429].contains(&s.code))
+    }
+
     /// The whole chain as one sentence, for statuses and Events.
     #[must_use]
     pub fn sentence(&self) -> String {

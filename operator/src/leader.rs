@@ -1,7 +1,8 @@
 //! Leadership by a Lease: one process writes at a time.
 //!
 //! A process leads while its own monotonic clock says so: `VALID` after the moment *before* its last successful renewal, which is shorter than
-//! the `DURATION` after which others may take over. Who can't renew ends the process: half a leader is worse than a restart.
+//! the `DURATION` after which others may take over. Those measure it on their own clocks too, from when they saw the Lease change last: the times that
+//! are written in it are another machine's, and its clock may be wrong. Who can't renew ends the process: half a leader is worse than a restart.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -58,6 +59,8 @@ pub struct Elector {
     api: Api<Lease>,
     identity: String,
     leadership: Leadership,
+    /// The Lease as it was when it was last seen to change, and when that was.
+    seen: Mutex<Option<(LeaseSpec, Instant)>>,
 }
 
 impl Elector {
@@ -68,6 +71,7 @@ impl Elector {
             api: Api::namespaced(client.clone(), namespace),
             identity: identity.into(),
             leadership: Leadership::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -126,7 +130,7 @@ impl Elector {
         let current = self.api.get_opt(LEASE).await?;
         let held = match current {
             None => self.api.create(&PostParams::default(), &self.lease(None, now)).await.map(|_| true),
-            Some(lease) if !may_take(&lease, &self.identity, now) => return Ok(false),
+            Some(lease) if !self.may_take(lease.spec.as_ref()) => return Ok(false),
             Some(lease) => {
                 self.api.replace(LEASE, &PostParams::default(), &self.lease(Some(lease), now)).await.map(|_| true)
             }
@@ -138,6 +142,23 @@ impl Elector {
             Ok(_) => {
                 self.leadership.set(Some(asked + VALID));
                 Ok(true)
+            }
+        }
+    }
+
+    /// Is the lease ours, unheld, or has it not changed for as long as it lasts?
+    fn may_take(&self, lease: Option<&LeaseSpec>) -> bool {
+        let Some(spec) = lease else { return true };
+        let holder = spec.holder_identity.as_deref().unwrap_or_default();
+        if holder.is_empty() || holder == self.identity {
+            return true;
+        }
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.as_ref().filter(|(known, _)| known == spec) {
+            Some((_, since)) => since.elapsed() > lasts(spec),
+            None => {
+                *seen = Some((spec.clone(), Instant::now()));
+                false
             }
         }
     }
@@ -162,43 +183,23 @@ impl Elector {
     }
 }
 
-/// Is the lease ours, unheld, or expired?
-fn may_take(lease: &Lease, identity: &str, now: Timestamp) -> bool {
-    let Some(spec) = &lease.spec else { return true };
-    match (&spec.holder_identity, &spec.renew_time) {
-        (None, _) | (_, None) => true,
-        (Some(holder), _) if holder == identity || holder.is_empty() => true,
-        (Some(_), Some(MicroTime(renewed))) => {
-            let lasts = i64::from(spec.lease_duration_seconds.unwrap_or(0)).max(1);
-            now.as_second() - renewed.as_second() > lasts
-        }
-    }
+/// How long its holder may go without renewing it.
+fn lasts(spec: &LeaseSpec) -> Duration {
+    let seconds = spec.lease_duration_seconds.and_then(|s| u64::try_from(s).ok()).filter(|s| *s > 0);
+    seconds.map_or(DURATION, Duration::from_secs)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn lease(holder: Option<&str>, renewed: i64) -> Lease {
-        Lease {
-            spec: Some(LeaseSpec {
-                holder_identity: holder.map(Into::into),
-                lease_duration_seconds: Some(15),
-                renew_time: Timestamp::from_second(renewed).ok().map(MicroTime),
-                ..LeaseSpec::default()
-            }),
-            ..Lease::default()
-        }
-    }
-
     #[test]
-    fn a_lease_of_another_process_is_taken_only_after_it_expired() {
-        let now = Timestamp::from_second(1_000).unwrap();
-        assert!(!may_take(&lease(Some("b"), 990), "a", now));
-        assert!(!may_take(&lease(Some("b"), 985), "a", now));
-        assert!(may_take(&lease(Some("b"), 984), "a", now));
-        assert!(may_take(&lease(Some("a"), 999), "a", now));
-        assert!(may_take(&lease(None, 999), "a", now));
+    fn a_lease_lasts_as_long_as_its_holder_says() {
+        let of = |seconds| LeaseSpec { lease_duration_seconds: seconds, ..LeaseSpec::default() };
+        assert_eq!(lasts(&of(Some(60))), Duration::from_secs(60));
+        for nonsense in [None, Some(0), Some(-1)] {
+            assert_eq!(lasts(&of(nonsense)), DURATION);
+        }
     }
 
     #[test]

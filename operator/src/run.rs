@@ -10,7 +10,7 @@ use kube::{Client, Config};
 use crate::config::Settings;
 use crate::context::Context;
 use crate::engine::{Engine, EngineMetrics, Limits, RemotingEngine};
-use crate::leader::Elector;
+use crate::leader::{Elector, Leadership};
 use crate::metrics::Metrics;
 use crate::server::{Readiness, serve};
 use crate::{broker_cluster, metadata};
@@ -27,7 +27,11 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     config.read_timeout = Some(READ_TIMEOUT);
     let client = Client::try_from(config).context("the client can't be made")?;
     let metrics = Metrics::new()?;
-    let engine = RemotingEngine::new(Limits::default()).with_metrics(EngineMetrics::register(metrics.registry())?);
+    let figures = EngineMetrics::register(metrics.registry())?;
+    let engine = |leadership: Leadership| -> Arc<dyn Engine> {
+        let engine = RemotingEngine::new(Limits::default()).with_metrics(figures);
+        Arc::new(engine.with_lead(move || leadership.check().is_ok()))
+    };
     let readiness = Readiness::default();
     let server = tokio::spawn(serve(settings.listen, metrics.clone(), readiness.clone()));
 
@@ -36,25 +40,26 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     readiness.set();
 
     tokio::select! {
-        ended = lead(client, settings, Arc::new(engine), metrics, stop_signal()) => ended,
+        ended = lead(client, settings, engine, metrics, stop_signal()) => ended,
         served = server => Err(served?.err().map_or_else(|| anyhow::anyhow!("the HTTP server ended"), anyhow::Error::new)),
     }
 }
 
-/// Waits for the lead and works while it has it. When `stop` comes it gives the lead back.
+/// Waits for the lead and works while it has it, with an engine that is told by whom it is used. When `stop` comes it gives the lead back.
 ///
 /// # Errors
 /// Where it lost the lead.
 pub async fn lead(
     client: Client,
     settings: Settings,
-    engine: Arc<dyn Engine>,
+    engine: impl FnOnce(Leadership) -> Arc<dyn Engine>,
     metrics: Metrics,
     stop: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let elector = Elector::new(&client, &settings.namespace, &settings.identity);
     let namespaces = settings.namespaces();
-    let ctx = Arc::new(Context::new(client, settings, engine, elector.leadership(), metrics.clone()));
+    let ctx =
+        Arc::new(Context::new(client, settings, engine(elector.leadership()), elector.leadership(), metrics.clone()));
     let mut stop = Box::pin(stop);
 
     tokio::select! {

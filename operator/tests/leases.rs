@@ -51,6 +51,15 @@ impl Lease {
         self.0.lock().unwrap().1.as_ref().unwrap()["spec"]["holderIdentity"].clone()
     }
 
+    /// Its holder renews it, by its own clock.
+    fn renew(&self, at: &str) {
+        let (version, lease) = &mut *self.0.lock().unwrap();
+        *version += 1;
+        let lease = lease.as_mut().unwrap();
+        lease["metadata"]["resourceVersion"] = version.to_string().into();
+        lease["spec"]["renewTime"] = at.into();
+    }
+
     /// Somebody else takes it, whatever it holds.
     fn steal(&self) {
         let (version, lease) = &mut *self.0.lock().unwrap();
@@ -83,16 +92,54 @@ async fn a_free_lease_is_made_held_and_given_back() {
 
 #[tokio::test(start_paused = true)]
 async fn of_two_that_ask_at_the_same_time_one_leads() {
-    for lease in [Lease::default(), Lease::expired("gone")] {
+    // Until one of them has it; who got it renews nothing here, and loses it again later.
+    for (lease, seconds) in [(Lease::default(), 5), (Lease::expired("gone"), 20)] {
         let (one, other) = (lease.clone(), lease.clone());
         let electors = [client(move |a| one.answer(a)).0, client(move |a| other.answer(a)).0];
         let electors = [Elector::new(&electors[0], "ns", "a"), Elector::new(&electors[1], "ns", "b")];
         let both = futures::future::join(electors[0].acquire(), electors[1].acquire());
-        assert!(tokio::time::timeout(Duration::from_secs(5), both).await.is_err(), "both lead");
+        assert!(tokio::time::timeout(Duration::from_secs(seconds), both).await.is_err(), "both lead");
         let leading: Vec<bool> = electors.iter().map(|e| e.leadership().check().is_ok()).collect();
         assert_eq!(leading.iter().filter(|l| **l).count(), 1, "{leading:?}");
         assert_eq!(lease.holder(), if leading[0] { "a" } else { "b" });
     }
+}
+
+/// Clocks of two machines differ: what one wrote an hour ago by the other's clock may be a moment old.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_renewed_is_never_taken_whatever_times_are_written_in_it() {
+    let lease = Lease::expired("b");
+    let server = lease.clone();
+    let (client, log) = client(move |asked| server.answer(asked));
+    let elector = Elector::new(&client, "ns", "a");
+    let renewing = async {
+        for second in 0..120 {
+            lease.renew(&format!("2026-01-01T00:{:02}:{:02}.000000Z", second / 60, second % 60));
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    tokio::select! {
+        () = elector.acquire() => panic!("it took the lease of one that renews it"),
+        () = renewing => {}
+    }
+    assert!(log.lines().iter().all(|line| line.starts_with("GET")), "{:?}", log.lines());
+    // The holder dies: after as long as the lease lasts, and not before, it is free.
+    let died = Instant::now();
+    elector.acquire().await;
+    assert!((14..=20).contains(&died.elapsed().as_secs()), "{:?}", died.elapsed());
+    assert_eq!(lease.holder(), "a");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_says_it_was_just_renewed_and_does_not_change_is_taken_when_it_has_lasted() {
+    let lease = Lease::expired("gone");
+    lease.renew("2099-01-01T00:00:00.000000Z");
+    let server = lease.clone();
+    let (client, _) = client(move |asked| server.answer(asked));
+    let elector = Elector::new(&client, "ns", "a");
+    let begun = Instant::now();
+    elector.acquire().await;
+    assert!((15..=20).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -42,6 +42,12 @@ impl AccessChange {
         *self == AccessChange::default()
     }
 
+    /// Without ACLs for a broker that has no place for them.
+    #[must_use]
+    pub fn fit(self, acls: bool) -> Self {
+        if acls { self } else { Self { set_entries: Vec::new(), delete_entries: Vec::new(), ..self } }
+    }
+
     /// How many users and how many ACLs it changes.
     #[must_use]
     pub fn counts(&self) -> [usize; 2] {

@@ -46,6 +46,7 @@ impl Default for Limits {
 }
 
 type Sign = dyn Fn(&ClusterId) -> Option<Credentials> + Send + Sync;
+type Leads = dyn Fn() -> bool + Send + Sync;
 type Now = dyn Fn() -> Instant + Send + Sync;
 
 /// Speaks to running processes of all clusters.
@@ -55,6 +56,7 @@ pub struct RemotingEngine {
     breakers: Mutex<HashMap<ClusterId, Breaker>>,
     metrics: Option<EngineMetrics>,
     credentials: Arc<Sign>,
+    leads: Arc<Leads>,
     now: Arc<Now>,
 }
 
@@ -74,6 +76,7 @@ impl RemotingEngine {
             breakers: Mutex::default(),
             metrics: None,
             credentials: Arc::new(|_| None),
+            leads: Arc::new(|| true),
             now: Arc::new(Instant::now),
         }
     }
@@ -92,6 +95,14 @@ impl RemotingEngine {
         credentials: impl Fn(&ClusterId) -> Option<Credentials> + Send + Sync + 'static,
     ) -> Self {
         self.credentials = Arc::new(credentials);
+        self
+    }
+
+    /// The same for a process that may change something only while `leads` says so. It is asked right before each request that does: a change of many
+    /// requests may outlast the lead.
+    #[must_use]
+    pub fn with_lead(mut self, leads: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.leads = Arc::new(leads);
         self
     }
 
@@ -156,6 +167,9 @@ impl RemotingEngine {
                 NoConnection::Refused(problem) => EngineError::unreachable(address, problem),
                 NoConnection::TimedOut => EngineError::timed_out(address, code, self.pool.connect_timeout()),
             })?;
+            if code.writes() && !(self.leads)() {
+                return Err(EngineError::NotTried { because: "this process does not lead any more".into() });
+            }
             let doubt = DoubtUnlessAnswered { connection: &connected.connection, answered: false };
             match doubt.watch(connected.connection.call(command.clone())).await {
                 Ok(reply) => return Ok(reply),

@@ -105,6 +105,7 @@ fn refuse(code: i32, remark: &str) -> Does {
 const RUNTIME: &str = r#"{"table":{"brokerActive":"true"}}"#;
 const GROUPS: &str = r#"{"subscriptionGroupTable":{}}"#;
 const MODES: &str = r#"{"messageRequestModeMap":{}}"#;
+const MASTER: &str = r#"{"master":true,"masterCommitLogMaxOffset":0,"inSyncSlaveNums":0,"haClientRuntimeInfo":{"maxOffset":0,"lastReadTimestamp":0}}"#;
 const TOPICS: &str = r#"{"topicConfigTable":{}}"#;
 
 fn quick() -> Limits {
@@ -287,9 +288,7 @@ fn broker_of_topics(
     requests: Arc<AtomicUsize>,
 ) -> impl Fn(&str, &Command) -> Does + Send + Sync {
     move |_, request| match request.code {
-        code if code == Code::GetBrokerHaStatus.number() => answer(
-            r#"{"master":true,"masterCommitLogMaxOffset":0,"inSyncSlaveNums":0,"haClientRuntimeInfo":{"maxOffset":0,"lastReadTimestamp":0}}"#,
-        ),
+        code if code == Code::GetBrokerHaStatus.number() => answer(MASTER),
         code if code == Code::GetAllTopicConfig.number() => {
             answer(&serde_json::json!({"topicConfigTable": *held.lock().unwrap()}).to_string())
         }
@@ -409,4 +408,29 @@ async fn every_change_leaves_one_line_in_the_audit_log_and_no_question_does() {
             ),
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_loses_the_lead_in_the_middle_of_a_change_sends_no_more_of_it_and_may_still_look() {
+    let leads = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let (lead, taken) = (leads.clone(), Arc::new(AtomicUsize::new(0)));
+    let count = taken.clone();
+    let peers = Peers::new(move |_, request| {
+        if request.code == Code::UpdateConsumerOffset.number() && count.fetch_add(1, Ordering::SeqCst) == 4 {
+            lead.store(false, Ordering::SeqCst);
+        }
+        match request.code {
+            code if code == Code::GetBrokerHaStatus.number() => answer(MASTER),
+            _ => all_lists(request),
+        }
+    });
+    let limits = Limits { concurrency: 1, ..quick() };
+    let engine = RemotingEngine::with_connect(limits, peers.clone()).with_lead(move || leads.load(Ordering::SeqCst));
+    let queues = (0..20).map(|queue| (queue, 7)).collect();
+    let offsets = [("billing".to_owned(), [("orders".to_owned(), queues)].into())].into();
+    let write = EngineWrite::SetOffsets { broker: "broker:1".to_owned(), offsets };
+    let outcome = engine.execute(&shop(), &write).await.unwrap();
+    assert_eq!((taken.load(Ordering::SeqCst), outcome.failed.len()), (5, 15), "{outcome:?}");
+    assert!(outcome.failed.values().all(|error| error.reason() == "NotTried"), "{outcome:?}");
+    engine.metadata(&shop(), "broker:1").await.unwrap();
 }

@@ -63,7 +63,7 @@ pub async fn import(what: &Import) -> anyhow::Result<String> {
         groups: declared::<ConsumerGroups>(&Api::<ConsumerGroup>::all(client), &key).await?,
     };
     let engine = RemotingEngine::new(Limits::default());
-    let observed = observe(&engine, &cluster, &Vec::new(), &Vec::new(), &BTreeSet::new()).await;
+    let observed = observe(&engine, &cluster, &BTreeSet::new()).await;
     let mut groups = std::collections::BTreeMap::new();
     for (group, master) in observed.groups {
         match master {

@@ -3,6 +3,7 @@
 //! the new master lacks of what the former one had. Brokers without a provider for them are not asked.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gantry_crds::condition::Reason;
 use gantry_remoting::access::{Acl, AclEntry};
@@ -20,9 +21,10 @@ const EVERY: i64 = 20;
 
 /// Users and ACLs as masters had them last, by broker group. An operator that starts anew begins with none.
 #[derive(Clone, Debug, Default)]
-pub struct Access(BTreeMap<String, Seen>);
+pub struct Access(BTreeMap<String, Arc<Seen>>);
 
-#[derive(Clone, Debug)]
+/// One master, as it was seen last.
+#[derive(Debug)]
 struct Seen {
     /// `host:port` of the master.
     master: String,
@@ -107,14 +109,15 @@ fn entries(acls: &BTreeMap<String, Acl>, wanted: impl Fn(&Acl, &AclEntry) -> boo
     acls.values().filter_map(of).collect()
 }
 
-/// Looks at masters that are new, and now and then at the others and their replicas; puts right what differs.
+/// Looks at masters that are new, and now and then at the others and their replicas; puts right what differs. What was seen is kept group by group: a pass
+/// that is cut off loses nothing.
 pub async fn audit(ctx: &Context, work: &Work, cluster: &Cluster, observed: &Observed) {
     let now = ctx.now().0.as_second();
-    let mut seen = std::mem::take(&mut work.memory().access);
     for (group, master) in &observed.groups {
         let Ok(master) = master else { continue };
-        let Some(acls) = observed.access.get(&master.address).copied() else { continue };
-        let before = seen.0.get(group);
+        let Some(acls) = observed.access.get(&master.address).copied().flatten() else { continue };
+        let before = work.memory().access.0.get(group).cloned();
+        let before = before.as_deref();
         if before.is_some_and(|b| b.master == master.address && now - b.at < EVERY) {
             continue;
         }
@@ -123,10 +126,31 @@ pub async fn audit(ctx: &Context, work: &Work, cluster: &Cluster, observed: &Obs
         let ever = before.filter(|b| b.master == master.address).map(|b| b.ever.clone()).unwrap_or_default();
         let ever = ever.with(&access);
         audit.replicas(master, observed, &access, &ever).await;
-        seen.0.insert(group.clone(), Seen { master: master.address.clone(), at: now, access, ever });
+        let seen = Seen { master: master.address.clone(), at: now, access, ever };
+        work.memory().access.0.insert(group.clone(), Arc::new(seen));
     }
-    seen.0.retain(|group, _| observed.groups.contains_key(group));
-    work.memory().access = seen;
+    work.memory().access.0.retain(|group, _| observed.groups.contains_key(group));
+}
+
+/// Gives broker groups that are not open yet the users and ACLs of those that are, on every replica. Returns those that do not have all of it yet, or of
+/// which nobody can say: they must not open, clients would be refused there.
+pub async fn inherit(
+    ctx: &Context,
+    work: &Work,
+    cluster: &Cluster,
+    observed: &Observed,
+    unopened: &BTreeSet<String>,
+) -> BTreeSet<String> {
+    let mut lacking = BTreeSet::new();
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    for group in unopened {
+        let Some(Ok(master)) = observed.groups.get(group) else { continue };
+        let audit = Audit { ctx, work, id: id.clone(), group };
+        if !audit.heir(master, observed, unopened).await.unwrap_or(false) {
+            lacking.insert(group.clone());
+        }
+    }
+    lacking
 }
 
 /// One look at one broker group.
@@ -158,17 +182,46 @@ impl Audit<'_> {
         if refused { self.ctx.engine.access(&self.id, address, acls).await.ok() } else { None }
     }
 
+    /// Whether every replica of a new group has what the groups that are open have; copies what it lacks. `None`: nobody can say.
+    async fn heir(&self, master: &Master, observed: &Observed, unopened: &BTreeSet<String>) -> Option<bool> {
+        let replicas = || [&master.address].into_iter().chain(master.replicas.iter().map(|r| &r.address));
+        // Where it keeps no users there is nothing to wait for; where its configuration is unknown there is.
+        if replicas().map(|a| observed.access.get(a).copied()).all(|kept| kept == Some(None)) {
+            return Some(true);
+        }
+        let wanted = self.elsewhere(observed, unopened).await?;
+        let mut equal = true;
+        for address in replicas() {
+            let Some(acls) = observed.access.get(address).copied()? else { continue };
+            let theirs = self.ctx.engine.access(&self.id, address, acls).await.ok()?;
+            let change = copy(&wanted, &theirs, &Names::default()).fit(acls);
+            if !change.is_empty() {
+                self.write(address, &change).await;
+                equal = false;
+            }
+        }
+        Some(equal)
+    }
+
+    /// What the masters of the groups that are open hold together; of what they hold otherwise the first one's word counts.
+    async fn elsewhere(&self, observed: &Observed, unopened: &BTreeSet<String>) -> Option<BrokerAccess> {
+        let mut all = BrokerAccess::default();
+        for (_, master) in observed.groups.iter().filter(|(group, _)| !unopened.contains(*group)) {
+            let address = &master.as_ref().ok()?.address;
+            let Some(acls) = observed.access.get(address).copied()? else { continue };
+            let access = self.ctx.engine.access(&self.id, address, acls).await.ok()?;
+            lost(&access, &all).apply(&mut all);
+        }
+        Some(all)
+    }
+
     /// Copies to the replicas that answer. The others are looked at again.
     async fn replicas(&self, master: &Master, observed: &Observed, access: &BrokerAccess, ever: &Names) {
         for replica in &master.replicas {
             let address = &replica.address;
-            let Some(acls) = observed.access.get(address).copied() else { continue };
+            let Some(acls) = observed.access.get(address).copied().flatten() else { continue };
             let Ok(theirs) = self.ctx.engine.access(&self.id, address, acls).await else { continue };
-            let mut change = copy(access, &theirs, ever);
-            if !acls {
-                // It has no place for them.
-                change = AccessChange { set_entries: Vec::new(), delete_entries: Vec::new(), ..change };
-            }
+            let change = copy(access, &theirs, ever).fit(acls);
             if change.is_empty() {
                 continue;
             }

@@ -1,5 +1,7 @@
 //! Which objects a cluster takes; the others are told why not, and are let go without a word to the engine.
 
+use std::collections::BTreeSet;
+
 use futures::FutureExt;
 use gantry_crds::condition::Reason;
 use gantry_crds::policy::ReconcilePolicy;
@@ -9,7 +11,7 @@ use crate::apply::publish;
 use crate::broker_cluster::cluster::Mode;
 use crate::context::Context;
 use crate::error::Error;
-use crate::metadata::apply::{set_finalizer, some};
+use crate::metadata::apply::{STATUS, by_itself, set_finalizer, some, terminating};
 use crate::metadata::kind::Demand;
 use crate::metadata::kind::Parsed;
 use crate::metadata::kind::{Declared, Kind};
@@ -34,7 +36,8 @@ pub(super) async fn admit<'a, K: Kind>(
     drop(demands);
     let writes = all.iter().filter_map(|(declared, object)| {
         let (reason, message) = refused.get(&declared.key)?;
-        Some(let_go::<K>(ctx, declared, object, declared.deleting(), *reason, message).boxed())
+        let write = let_go::<K>(ctx, declared, object, declared.deleting(), *reason, message).boxed();
+        Some(by_itself::<K>(ctx, work, declared, STATUS, write))
     });
     let left = refused.len() - some(writes).await?;
     all.retain(|(d, _)| !refused.contains_key(&d.key));
@@ -71,17 +74,26 @@ fn within(mode: Mode, declared: Declared) -> Declared {
 /// Objects without a cluster: told so, or let go. Returns how many were not reached.
 pub(super) async fn orphans<K: Kind>(
     ctx: &Context,
+    work: &Work,
     objects: &Objects<K>,
     reason: Reason,
     message: &str,
 ) -> Result<usize, Error> {
     let mut all: Parsed<'_, K> = objects.iter().map(|o| (K::parse(o), &**o)).collect();
     order::<K>(&mut all);
-    // A cluster that can't be understood is no reason to keep what the engine keeps anyway.
-    let may_go = |d: &Declared| reason == Reason::ClusterNotFound || d.deletion == DeletionPolicy::Retain;
+    let gone = reason == Reason::ClusterNotFound;
+    let terminating = if gone { BTreeSet::new() } else { terminating(ctx, going(&all).collect()).await };
+    // A cluster that can't be understood is no reason to keep what the engine keeps anyway, nor a namespace that goes away.
+    let may_go = |d: &Declared| gone || d.deletion == DeletionPolicy::Retain || terminating.contains(&d.key.0);
     let writes = all.iter().map(|(declared, object)| {
         let goes = declared.deleting() && may_go(declared);
-        let_go::<K>(ctx, declared, object, goes, reason, message).boxed()
+        let write = let_go::<K>(ctx, declared, object, goes, reason, message).boxed();
+        by_itself::<K>(ctx, work, declared, STATUS, write)
     });
     Ok(all.len() - some(writes).await?)
+}
+
+/// Namespaces of objects whose deletion changes the engine.
+pub(super) fn going<O>(objects: &[(Declared, O)]) -> impl Iterator<Item = String> {
+    objects.iter().filter(|(d, _)| d.deleting() && d.has_finalizer).map(|(d, _)| d.key.0.clone())
 }

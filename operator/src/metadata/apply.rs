@@ -25,7 +25,8 @@ use crate::metadata::kind::Parsed;
 use crate::metadata::kind::{Declared, FINALIZER, Key, Kind};
 use crate::metadata::order::MOST;
 use crate::metadata::plan::{Plan, State, Verdict};
-use crate::metadata::status::status;
+use crate::metadata::retries::declaration;
+use crate::metadata::status::{status, without_cluster};
 use crate::metadata::view::{Master, Observed};
 use crate::metadata::work::Work;
 
@@ -37,6 +38,11 @@ const METADATA_MANAGER: &str = "gantry-metadata";
 const WRITES: usize = 32;
 /// How long one pass writes to the API server for one kind: an edit that comes meanwhile waits for it.
 const TURN: Duration = Duration::from_secs(3);
+
+/// The two parts of an object that are written.
+const FINALIZERS: &str = "finalizers";
+/// See [`FINALIZERS`].
+pub const STATUS: &str = "status";
 
 /// What was not done, by engine name.
 pub type Failed = BTreeMap<String, EngineError>;
@@ -110,7 +116,7 @@ async fn carry_out(
 }
 
 /// Objects whose deletion changes the engine get the finalizer before anything is made of them; others lose it. Returns those that have it not yet.
-pub async fn finalizers<K: Kind>(ctx: &Context, objects: &Parsed<'_, K>) -> Result<BTreeSet<Key>, Error> {
+pub async fn finalizers<K: Kind>(ctx: &Context, work: &Work, objects: &Parsed<'_, K>) -> Result<BTreeSet<Key>, Error> {
     let wanted = |d: &Declared| d.deletion != DeletionPolicy::Retain;
     let differ: Vec<&(Declared, &K::Object)> =
         objects.iter().filter(|(d, _)| !d.deleting() && wanted(d) != d.has_finalizer).collect();
@@ -118,7 +124,16 @@ pub async fn finalizers<K: Kind>(ctx: &Context, objects: &Parsed<'_, K>) -> Resu
     let writes = differ.iter().map(|(declared, object)| {
         let put = &put;
         async move {
-            let wrote = set_finalizer::<K>(ctx, declared, object, wanted(declared)).await?;
+            let wrote = match set_finalizer::<K>(ctx, declared, object, wanted(declared)).await {
+                Err(error) if error.is_refusal() => {
+                    // It is not worked on, so this is all that can be said of it.
+                    let (old, why) = (K::old_status(object), error.sentence());
+                    let new = without_cluster::<K>(declared, error.reason(), &why, old, &ctx.now());
+                    publish(ctx, *object, old, &new).await.ok();
+                    return Err(error);
+                }
+                result => result?,
+            };
             if wrote {
                 put.lock().unwrap_or_else(PoisonError::into_inner).insert(declared.key.clone());
             }
@@ -126,10 +141,57 @@ pub async fn finalizers<K: Kind>(ctx: &Context, objects: &Parsed<'_, K>) -> Resu
         }
         .boxed()
     });
+    let writes =
+        differ.iter().zip(writes).map(|((declared, _), write)| by_itself::<K>(ctx, work, declared, FINALIZERS, write));
     some(writes).await?;
     let put = put.into_inner().unwrap_or_else(PoisonError::into_inner);
     let lack = differ.iter().filter(|(d, _)| wanted(d) && !put.contains(&d.key));
     Ok(lack.map(|(d, _)| d.key.clone()).collect())
+}
+
+/// A write to one object that concerns no other: where the API server refuses it, it is tried again later, and the pass goes on.
+pub fn by_itself<'a, K: Kind>(
+    ctx: &'a Context,
+    work: &'a Work,
+    declared: &'a Declared,
+    part: &'static str,
+    write: BoxFuture<'a, Result<bool, Error>>,
+) -> BoxFuture<'a, Result<bool, Error>> {
+    async move {
+        let name = format!("{}/{} {part}", declared.key.0, declared.key.1);
+        let (of, now) = (vec![declaration(declared)], ctx.now().0.as_second());
+        if work.memory().unwritten.waits(K::NAME, &name, &of, now).is_some() {
+            return Ok(false);
+        }
+        match write.await {
+            Err(error) if error.is_refusal() => {
+                let retry_in = work.memory().unwritten.refused(K::NAME, &name, of, now, ());
+                ctx.metrics.reconciles.with_label_values(&[K::NAME, error.reason().as_str()]).inc();
+                tracing::warn!(
+                    kind = K::NAME,
+                    object = name,
+                    error = error.sentence(),
+                    retry_in,
+                    "the API server refuses a write to one object"
+                );
+                Ok(false)
+            }
+            result => {
+                let mut memory = work.memory();
+                if result.is_ok() && !memory.unwritten.is_empty() {
+                    memory.unwritten.taken(K::NAME, &name);
+                }
+                result
+            }
+        }
+    }
+    .boxed()
+}
+
+/// Whether an object has no finalizer because the API server refuses it: nothing is done for it, and it is not waited for.
+pub fn is_refused<K: Kind>(work: &Work, declared: &Declared, now: i64) -> bool {
+    let name = format!("{}/{} {FINALIZERS}", declared.key.0, declared.key.1);
+    work.memory().unwritten.waits(K::NAME, &name, &vec![declaration(declared)], now).is_some()
 }
 
 /// Puts Gantry's finalizer on an object, or takes it off. `false`: nothing was written.
@@ -161,17 +223,18 @@ pub async fn set_finalizer<K: Kind>(
 /// Publishes the status of objects that have a verdict, in their order; objects that may go lose the finalizer. Returns how many were reached.
 pub async fn report<K: Kind>(
     ctx: &Context,
+    work: &Work,
     objects: &Parsed<'_, K>,
     plan: &Plan<K>,
     failed: &Failed,
 ) -> Result<usize, Error> {
     let writes = objects.iter().map(|(declared, object)| {
-        async move {
+        let write = async move {
             let verdict = plan.verdicts.get(&declared.key).filter(|_| !plan.postponed.contains(&declared.key));
             let Some(verdict) = verdict else { return Ok(false) };
             report_one::<K>(ctx, declared, object, verdict, failed.get(&verdict.engine_name)).await
-        }
-        .boxed()
+        };
+        by_itself::<K>(ctx, work, declared, STATUS, write.boxed())
     });
     some(writes).await
 }
@@ -233,7 +296,16 @@ pub async fn publish_metadata_on(ctx: &Context, work: &Work, complete: &[String]
         // It was deleted, or replaced by another of its name.
         Err(kube::Error::Api(s)) if s.is_conflict() || s.is_not_found() => Ok(()),
         result => {
-            result.map_err(Error::kubernetes(format!("write metadataOn into the status of BrokerCluster/{name}")))?;
+            let result =
+                result.map_err(Error::kubernetes(format!("write metadataOn into the status of BrokerCluster/{name}")));
+            match result {
+                // Whoever refuses it keeps a new group closed, and nothing else from being done.
+                Err(error) if error.is_refusal() => {
+                    tracing::warn!(error = error.sentence(), "the API server refuses a write to one object");
+                    return Ok(());
+                }
+                result => drop(result?),
+            }
             ctx.metrics.writes.with_label_values(&["BrokerCluster", "Status"]).inc();
             Ok(())
         }

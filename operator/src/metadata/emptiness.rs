@@ -5,50 +5,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use gantry_crds::topic::DeletionPolicy;
 use gantry_remoting::ResponseCode;
 use gantry_remoting::stats::ConsumerConnections;
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicConfig};
+use tokio::sync::OnceCell;
 
 use crate::broker_cluster::cluster::Cluster;
-use crate::consumer_group::ConsumerGroups;
 use crate::engine::system::HALF;
 use crate::engine::{ClusterId, Engine, EngineError};
-use crate::metadata::kind::{Declared, Kind, Parsed};
+use crate::metadata::kind::Declared;
 use crate::metadata::view::{Master, Observed};
-use crate::topic::Topics;
-
-/// What keeps objects under deletion whose policy is DeleteIfEmpty, by kind and name in the engine.
-pub async fn not_empty(
-    engine: &dyn Engine,
-    cluster: &Cluster,
-    observed: &Observed,
-    topics: &Parsed<'_, Topics>,
-    groups: &Parsed<'_, ConsumerGroups>,
-) -> BTreeMap<(&'static str, String), String> {
-    let in_doubt = |d: &&Declared| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty;
-    let topics: Vec<&Declared> = topics.iter().map(|(d, _)| d).filter(in_doubt).collect();
-    let groups: Vec<&Declared> = groups.iter().map(|(d, _)| d).filter(in_doubt).collect();
-    let mut found = BTreeMap::new();
-    if topics.is_empty() && groups.is_empty() {
-        return found;
-    }
-    let asking = Asking { engine, id: ClusterId::new(&cluster.namespace, &cluster.name), cluster, observed };
-    let waiting = if topics.is_empty() { BTreeMap::new() } else { asking.waiting().await };
-    for declared in topics {
-        let name = &declared.engine_name;
-        let what = asking.in_topic(declared, &waiting).await;
-        let what = what.unwrap_or_else(|e| Some(format!("nobody can say whether it is empty: {e}")));
-        found.extend(what.map(|what| ((Topics::NAME, name.clone()), what)));
-    }
-    for declared in groups {
-        let name = &declared.engine_name;
-        let what = asking.in_group(name).await;
-        let what = what.unwrap_or_else(|e| Some(format!("nobody can say whether it is in use: {e}")));
-        found.extend(what.map(|what| ((ConsumerGroups::NAME, name.clone()), what)));
-    }
-    found
-}
 
 /// Whether messages of a topic may wait for their time.
 #[must_use]
@@ -65,16 +31,37 @@ pub fn decides(topic: &TopicConfig) -> bool {
 /// What a master says of the messages that wait for their time in its wheel, by topic.
 type Waiting = BTreeMap<String, Result<BTreeMap<String, i64>, EngineError>>;
 
-struct Asking<'a> {
+/// Asks the masters of a cluster, in one pass.
+pub struct Asking<'a> {
     engine: &'a dyn Engine,
     id: ClusterId,
     cluster: &'a Cluster,
     observed: &'a Observed,
+    waiting: OnceCell<Waiting>,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// Nothing is asked yet.
+    #[must_use]
+    pub fn new(engine: &'a dyn Engine, cluster: &'a Cluster, observed: &'a Observed) -> Self {
+        let id = ClusterId::new(&cluster.namespace, &cluster.name);
+        Self { engine, id, cluster, observed, waiting: OnceCell::new() }
+    }
+
+    /// What keeps a topic that is to go if it is empty, or `None`.
+    pub async fn topic(&self, declared: &Declared) -> Option<String> {
+        let what = self.in_topic(declared).await;
+        what.unwrap_or_else(|e| Some(format!("nobody can say whether it is empty: {e}")))
+    }
+
+    /// What keeps a consumer group that is to go if nobody uses it, or `None`.
+    pub async fn group(&self, declared: &Declared) -> Option<String> {
+        let what = self.in_group(&declared.engine_name).await;
+        what.unwrap_or_else(|e| Some(format!("nobody can say whether it is in use: {e}")))
+    }
+
     /// Of every master at once, whatever the number of topics.
-    async fn waiting(&self) -> Waiting {
+    async fn ask_waiting(&self) -> Waiting {
         let ask = |m: &Master| {
             let address = m.address.clone();
             async move {
@@ -85,8 +72,9 @@ impl Asking<'_> {
         join_all(self.observed.groups.values().flatten().map(ask)).await.into_iter().collect()
     }
 
-    async fn in_topic(&self, declared: &Declared, waiting: &Waiting) -> Result<Option<String>, EngineError> {
+    async fn in_topic(&self, declared: &Declared) -> Result<Option<String>, EngineError> {
         let topic = declared.engine_name.as_str();
+        let waiting = self.waiting.get_or_init(|| self.ask_waiting()).await;
         let holders = self.observed.groups.iter().filter_map(|(group, master)| Some((group, master.as_ref().ok()?)));
         let holders: Vec<_> =
             holders.filter(|(g, m)| declared.is_about(g) && m.metadata.topics.contains_key(topic)).collect();

@@ -14,9 +14,11 @@ pub mod offsets;
 pub mod order;
 pub mod pass;
 pub mod plan;
+pub mod questions;
 pub mod repairs;
 pub mod replicas;
 pub mod resets;
+pub mod retries;
 pub mod status;
 pub mod tenancy;
 pub mod view;
@@ -28,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::future::join_all;
 use futures::stream::{BoxStream, select_all};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
 use kube::runtime::reflector::{self, Store};
@@ -56,6 +59,20 @@ struct Stores {
     groups: Vec<Store<ConsumerGroup>>,
 }
 
+impl Stores {
+    /// Returns once all that is there has been read, in every namespace. Before, a topic's cluster may seem not to exist, or an older rival.
+    async fn loaded(&self) {
+        async fn all<K>(stores: &[Store<K>])
+        where
+            K: Resource<DynamicType = ()> + Clone + Send + Sync + 'static,
+        {
+            // One whose writer is gone is not written any more: the watch never ends.
+            join_all(stores.iter().map(Store::wait_until_ready)).await;
+        }
+        futures::join!(all(&self.clusters), all(&self.topics), all(&self.groups));
+    }
+}
+
 /// Keeps topics and consumer groups of all clusters as declared, in these namespaces (`None` is all) together: a topic may live in another one than
 /// its cluster. Never returns.
 pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
@@ -69,14 +86,17 @@ pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
     let mut running: BTreeSet<Key> = BTreeSet::new();
     let mut memories: BTreeMap<Key, Arc<Mutex<Memory>>> = BTreeMap::new();
     let mut passes: JoinSet<(Key, Option<Duration>)> = JoinSet::new();
+    let mut loaded = Box::pin(stores.loaded());
+    let mut ready = false;
     loop {
-        let room = running.len() < usize::from(ctx.settings.concurrency);
+        let room = ready && running.len() < usize::from(ctx.settings.concurrency);
         let next = due
             .iter()
             .filter(|(k, _)| room && !running.contains(*k))
             .min_by_key(|(_, at)| **at)
             .map(|(k, at)| (k.clone(), *at));
         tokio::select! {
+            () = &mut loaded, if !ready => ready = true,
             Some(cluster) = events.next() => {
                 let at = Instant::now() + GATHER;
                 due.entry(cluster).and_modify(|d| *d = (*d).min(at)).or_insert(at);

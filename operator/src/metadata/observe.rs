@@ -10,22 +10,13 @@ use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::addresses;
 use crate::broker_cluster::view::{Known, Unknown};
-use crate::consumer_group::ConsumerGroups;
 use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
 use crate::metadata::drain::longest_transaction;
-use crate::metadata::emptiness::not_empty;
-use crate::metadata::kind::{Abilities, Parsed};
+use crate::metadata::kind::Abilities;
 use crate::metadata::view::{Master, Observed, Replica};
-use crate::topic::Topics;
 
 /// Asks every replica of every broker group, all at once.
-pub async fn observe(
-    engine: &dyn Engine,
-    cluster: &Cluster,
-    topics: &Parsed<'_, Topics>,
-    groups: &Parsed<'_, ConsumerGroups>,
-    unopened: &BTreeSet<String>,
-) -> Observed {
+pub async fn observe(engine: &dyn Engine, cluster: &Cluster, unopened: &BTreeSet<String>) -> Observed {
     let facts = engine.observe(&addresses(cluster)).await;
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let names = cluster.groups();
@@ -37,17 +28,15 @@ pub async fn observe(
         facts.runtime.known()?.delayed_elsewhere
     };
     let delayed_elsewhere = names.iter().cloned().zip(masters.iter().map(elsewhere)).collect();
-    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)?))).collect();
-    let mut observed = Observed {
+    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)))).collect();
+    Observed {
         access,
         delayed_elsewhere,
         longest_transaction: longest_transaction(&cluster.brokers.pods.config),
         groups: names.into_iter().zip(masters).collect(),
         abilities: abilities(cluster),
         ..Observed::default()
-    };
-    observed.not_empty = not_empty(engine, cluster, &observed, topics, groups).await;
-    observed
+    }
 }
 
 /// The same with what these masters hold now, after something was written to them: three calls for each. The rest is as it was a moment ago.

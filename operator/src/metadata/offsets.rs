@@ -4,6 +4,7 @@
 //! not overruled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use gantry_crds::condition::Reason;
 use gantry_remoting::stats::QueueOffsets;
@@ -11,25 +12,48 @@ use kube::runtime::events::EventType;
 
 use crate::apply::tell;
 use crate::broker_cluster::cluster::Cluster;
+use crate::consumer_group::ConsumerGroups;
 use crate::context::Context;
 use crate::engine::{BrokerMetadata, ClusterId, ConsumerOffsets, EngineWrite};
+use crate::metadata::kind::{Declared, Parsed};
 use crate::metadata::view::{Master, Observed};
 use crate::metadata::work::Work;
+use crate::topic::Topics;
 
 /// Seconds between two looks at a master that stays.
 const EVERY: i64 = 20;
 
 /// Offsets as masters had them last, by broker group. An operator that starts anew begins with none.
 #[derive(Clone, Debug, Default)]
-pub struct Offsets(BTreeMap<String, Seen>);
+pub struct Offsets(BTreeMap<String, Arc<Seen>>);
 
-#[derive(Clone, Debug)]
+/// One master, as it was seen last.
+#[derive(Debug)]
 struct Seen {
     /// `host:port` of the master.
     master: String,
     /// When, in seconds of the epoch.
     at: i64,
     offsets: ConsumerOffsets,
+    /// What a former master had of topics and groups that this one lacks: put back once it has them again.
+    owed: ConsumerOffsets,
+}
+
+/// Names that are declared: what the engine has lost of them comes back.
+pub struct Names<'a> {
+    topics: BTreeSet<&'a str>,
+    groups: BTreeSet<&'a str>,
+}
+
+impl<'a> Names<'a> {
+    /// Those of objects that stay.
+    #[must_use]
+    pub fn of(topics: &'a Parsed<'_, Topics>, groups: &'a Parsed<'_, ConsumerGroups>) -> Self {
+        fn names<O>(objects: &[(Declared, O)]) -> BTreeSet<&str> {
+            objects.iter().filter(|(d, _)| !d.deleting()).map(|(d, _)| d.engine_name.as_str()).collect()
+        }
+        Self { topics: names(topics), groups: names(groups) }
+    }
 }
 
 /// What a new master lacks of the offsets that the former one had: of queues and groups that it has.
@@ -53,22 +77,35 @@ pub fn lost(before: &ConsumerOffsets, now: &ConsumerOffsets, held: &BrokerMetada
     lost
 }
 
-/// Looks at masters that are new, and now and then at the others; puts back what is missing.
-pub async fn audit(ctx: &Context, work: &Work, cluster: &Cluster, observed: &Observed) {
+/// What can't be put back yet: the engine refuses offsets of topics and groups that it does not have, and those that are declared come back. What nobody
+/// declares is not waited for, nobody restores it.
+#[must_use]
+pub fn owed(before: &ConsumerOffsets, held: &BrokerMetadata, declared: &Names<'_>) -> ConsumerOffsets {
+    let comes_back = |(topic, group): &(String, String)| {
+        let (has_topic, has_group) = (held.topics.contains_key(topic), held.groups.contains_key(group));
+        !(has_topic && has_group)
+            && (has_topic || declared.topics.contains(topic.as_str()))
+            && (has_group || declared.groups.contains(group.as_str()))
+    };
+    before.iter().filter(|(key, _)| comes_back(key)).map(|(key, queues)| (key.clone(), queues.clone())).collect()
+}
+
+/// Looks at masters that are new or still lack something, and now and then at the others; puts back what is missing. What was seen is kept group by group:
+/// a pass that is cut off loses nothing.
+pub async fn audit(ctx: &Context, work: &Work, cluster: &Cluster, observed: &Observed, declared: &Names<'_>) {
     let now = ctx.now().0.as_second();
-    let mut seen = std::mem::take(&mut work.memory().offsets);
     for (group, master) in &observed.groups {
         let Ok(master) = master else { continue };
-        let before = seen.0.get(group);
-        if before.is_some_and(|b| b.master == master.address && now - b.at < EVERY) {
+        let before = work.memory().offsets.0.get(group).cloned();
+        let fresh = |b: &Arc<Seen>| b.master == master.address && b.owed.is_empty() && now - b.at < EVERY;
+        if before.as_ref().is_some_and(fresh) {
             continue;
         }
-        if let Some(offsets) = look(ctx, work, cluster, group, master, before).await {
-            seen.0.insert(group.clone(), Seen { master: master.address.clone(), at: now, offsets });
+        if let Some(seen) = look(ctx, work, cluster, (group, master), before.as_deref(), declared).await {
+            work.memory().offsets.0.insert(group.clone(), Arc::new(Seen { at: now, ..seen }));
         }
     }
-    seen.0.retain(|group, _| observed.groups.contains_key(group));
-    work.memory().offsets = seen;
+    work.memory().offsets.0.retain(|group, _| observed.groups.contains_key(group));
 }
 
 /// What the master has afterwards; `None` where that is not known, and it is looked at again.
@@ -76,24 +113,42 @@ async fn look(
     ctx: &Context,
     work: &Work,
     cluster: &Cluster,
-    group: &str,
-    master: &Master,
+    (group, master): (&String, &Master),
     before: Option<&Seen>,
-) -> Option<ConsumerOffsets> {
+    declared: &Names<'_>,
+) -> Option<Seen> {
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let mut offsets = ctx.engine.offsets(&id, &master.address).await.ok()?;
-    let Some(before) = before.filter(|b| b.master != master.address) else { return Some(offsets) };
-    let lost = lost(&before.offsets, &offsets, &master.metadata);
-    if lost.is_empty() {
-        return Some(offsets);
+    let mut wanted = before.map(|b| b.owed.clone()).unwrap_or_default();
+    if let Some(former) = before.filter(|b| b.master != master.address) {
+        wanted.extend(former.offsets.clone());
     }
+    let lost = lost(&wanted, &offsets, &master.metadata);
+    if !lost.is_empty() {
+        put_back(ctx, work, &id, (group, master), &lost).await?;
+        for (key, queues) in lost {
+            offsets.entry(key).or_default().extend(queues);
+        }
+    }
+    let owed = owed(&wanted, &master.metadata, declared);
+    Some(Seen { master: master.address.clone(), at: 0, offsets, owed })
+}
+
+/// `None`: not all of it is there.
+async fn put_back(
+    ctx: &Context,
+    work: &Work,
+    id: &ClusterId,
+    (group, master): (&String, &Master),
+    lost: &ConsumerOffsets,
+) -> Option<()> {
     ctx.leadership.check().ok()?;
     let mut by_group: BTreeMap<String, BTreeMap<String, QueueOffsets>> = BTreeMap::new();
-    for ((topic, reader), queues) in &lost {
+    for ((topic, reader), queues) in lost {
         by_group.entry(reader.clone()).or_default().insert(topic.clone(), queues.clone());
     }
     let write = EngineWrite::SetOffsets { broker: master.address.clone(), offsets: by_group };
-    let outcome = ctx.engine.execute(&id, &write).await.ok()?;
+    let outcome = ctx.engine.execute(id, &write).await.ok()?;
     if let Some((what, error)) = outcome.failed.iter().next() {
         tracing::warn!(%what, %error, "an offset that a new master lacks could not be put back");
         return None;
@@ -106,10 +161,7 @@ async fn look(
     if let Some(object) = &work.cluster {
         tell(ctx, &**object, EventType::Warning, Reason::Restored, "Repair Offset".into(), note).await;
     }
-    for (key, queues) in lost {
-        offsets.entry(key).or_default().extend(queues);
-    }
-    Some(offsets)
+    Some(())
 }
 
 #[cfg(test)]
@@ -142,5 +194,24 @@ mod tests {
         let now = offsets(&[("orders", "billing", 0, 2)]);
         assert_eq!(lost(&before, &now, &held), offsets(&[("orders", "billing", 1, 9)]));
         assert!(lost(&before, &before, &held).is_empty());
+    }
+
+    #[test]
+    fn what_belongs_to_declared_topics_and_groups_that_are_missing_is_owed_until_they_are_back() {
+        let mut held = BrokerMetadata::default();
+        held.topics.insert("by-hand".into(), TopicConfig::new("by-hand", 2));
+        held.groups.insert("billing".into(), GroupConfig::new("billing"));
+        let declared = Names { topics: ["orders"].into(), groups: ["billing", "audit"].into() };
+        let before = offsets(&[
+            ("orders", "billing", 0, 7),
+            ("by-hand", "audit", 0, 5),
+            ("by-hand", "billing", 0, 9),
+            ("orders", "undeclared", 0, 3),
+            ("deleted", "billing", 0, 3),
+        ]);
+        let owed = owed(&before, &held, &declared);
+        assert_eq!(owed, offsets(&[("orders", "billing", 0, 7), ("by-hand", "audit", 0, 5)]));
+        held.topics.insert("orders".into(), TopicConfig::new("orders", 2));
+        assert_eq!(super::owed(&owed, &held, &declared), offsets(&[("by-hand", "audit", 0, 5)]));
     }
 }

@@ -1,6 +1,6 @@
 //! One pass over all topics and consumer groups of one cluster: observe, plan, apply, status.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gantry_crds::CONFIRM_DELETIONS_ANNOTATION;
@@ -14,21 +14,24 @@ use crate::broker_cluster::parse::parse;
 use crate::consumer_group::consumption::look as look_at_consumption;
 use crate::consumer_group::{ConsumerGroups, PROXY_GROUP, proxy_group};
 use crate::context::Context;
-use crate::engine::ClusterId;
 use crate::error::Error;
 use crate::metadata::access;
-use crate::metadata::admission::{admit, orphans};
-use crate::metadata::apply::{Failed, finalizers, publish_deletions, publish_metadata_on, report, terminating, write};
+use crate::metadata::admission::{self, admit, going, orphans};
+use crate::metadata::apply::{
+    Failed, finalizers, is_refused, publish_deletions, publish_metadata_on, report, terminating, write,
+};
 use crate::metadata::deletion::{Breaker, is_news, pending};
-use crate::metadata::drain;
+use crate::metadata::emptiness::Asking;
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::Parsed;
 use crate::metadata::kind::{Declared, Key, Kind};
 use crate::metadata::observe::{again as observe_again, observe};
 use crate::metadata::offsets;
 use crate::metadata::plan::{Plan, State, plan};
+use crate::metadata::questions;
 use crate::metadata::repairs::announce;
 use crate::metadata::resets::resets;
+use crate::metadata::retries::{Declaration, declaration};
 use crate::metadata::view::{Master, Observed};
 use crate::metadata::work::Work;
 use crate::topic::Topics;
@@ -55,30 +58,38 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
     };
     let cluster = work.as_it_runs(work.with_surplus(cluster));
     let (topics, topics_left) = admit::<Topics>(ctx, work, cluster.mode, &work.topics).await?;
-    let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &work.groups).await?;
-    let lack = (finalizers::<Topics>(ctx, &topics).await?, finalizers::<ConsumerGroups>(ctx, &groups).await?);
+    let remembered = work.remembered_groups();
+    let (groups, groups_left) = admit::<ConsumerGroups>(ctx, work, cluster.mode, &remembered).await?;
+    let lack =
+        (finalizers::<Topics>(ctx, work, &topics).await?, finalizers::<ConsumerGroups>(ctx, work, &groups).await?);
 
     let unopened = work.unopened(&cluster);
-    let going = going(&topics).chain(self::going(&groups)).collect();
-    let mut observed = observe(&*ctx.engine, &cluster, &topics, &groups, &unopened).await;
+    let going = going(&topics).chain(admission::going(&groups)).collect();
+    let mut observed = observe(&*ctx.engine, &cluster, &unopened).await;
     observed.terminating = terminating(ctx, going).await;
     if cluster.mode == Mode::Apply {
-        offsets::audit(ctx, work, &cluster, &observed).await;
         access::audit(ctx, work, &cluster, &observed).await;
     }
-    let mut plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+    let mut unasked = doubts(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+    let (mut plans, mut more) = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+    unasked |= more;
+    let mut failed = plans.hold_back(ctx, work, &topics, &groups);
     plans.topics.take_turn(&topics, &lack.0);
     plans.groups.take_turn(&groups, &lack.1);
     if cluster.mode == Mode::Apply {
         undeclared(&unopened, &groups, &observed, &mut plans.groups);
+        failed.1.extend(plans.hold_back(ctx, work, &topics, &groups).1);
         plans.record_deletions(ctx, work).await?;
     }
-    let mut failed = (Failed::new(), Failed::new());
     if cluster.mode == Mode::Apply && !plans.is_empty() {
         ctx.leadership.check()?;
-        failed.0 = write(&*ctx.engine, &cluster, &observed, &plans.topics).await;
+        let now = write(&*ctx.engine, &cluster, &observed, &plans.topics).await;
+        remember(ctx, work, &topics, &plans.topics, &now);
+        failed.0.extend(now);
         ctx.leadership.check()?;
-        failed.1 = write(&*ctx.engine, &cluster, &observed, &plans.groups).await;
+        let now = write(&*ctx.engine, &cluster, &observed, &plans.groups).await;
+        remember(ctx, work, &groups, &plans.groups, &now);
+        failed.1.extend(now);
         announce::<Topics>(ctx, work, &work.topics, &plans.topics.repairs, &failed.0).await;
         announce::<ConsumerGroups>(ctx, work, &work.groups, &plans.groups.repairs, &failed.1).await;
         let written = (plans.topics.names(), plans.groups.names());
@@ -86,44 +97,57 @@ pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
         drop(plans);
         // What was written is looked at again: Ready means that the engine has it, not that it was told.
         observed = observe_again(&*ctx.engine, &cluster, observed, &masters).await;
-        plans = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+        (plans, more) = look(ctx, work, &cluster, &topics, &groups, &mut observed).await;
+        unasked |= more;
         undeclared(&unopened, &groups, &observed, &mut plans.groups);
+        plans.hold_back(ctx, work, &topics, &groups);
         plans.topics.limit(&written.0);
         plans.groups.limit(&written.1);
         plans.topics.postponed.extend(lack.0);
         plans.groups.postponed.extend(lack.1);
     }
+    let mut lacking = unopened.clone();
+    if cluster.mode == Mode::Apply {
+        // After topics and groups: the engine takes no offsets of what it does not have.
+        offsets::audit(ctx, work, &cluster, &observed, &offsets::Names::of(&topics, &groups)).await;
+        lacking = access::inherit(ctx, work, &cluster, &observed, &unopened).await;
+    }
     consumption(ctx, work, &cluster, &groups, &observed, &mut plans.groups).await;
-    let topics_left = topics_left + report_all::<Topics>(ctx, &topics, &plans.topics, &failed.0).await?;
-    let groups_left = groups_left + report_all::<ConsumerGroups>(ctx, &groups, &plans.groups, &failed.1).await?;
+    let topics_left = topics_left + report_all::<Topics>(ctx, work, &topics, &plans.topics, &failed.0).await?;
+    let groups_left = groups_left + report_all::<ConsumerGroups>(ctx, work, &groups, &plans.groups, &failed.1).await?;
     work.waiting(ctx, [topics_left, groups_left]);
     let mut complete = plans.complete(&observed, &failed);
+    complete.retain(|group| !lacking.contains(group));
     if topics_left + groups_left > 0 {
         // While objects wait, what is planned is not all that is declared: no group becomes complete, and a new one that was called so is it no more.
         complete = work.complete().into_iter().filter(|g| !unopened.contains(g) || complete.contains(g)).collect();
     }
     publish_metadata_on(ctx, work, &complete).await?;
     let resetting = match cluster.mode {
-        Mode::Apply => resets(ctx, &cluster, &groups, &observed, &plans.groups).await?,
+        Mode::Apply => resets(ctx, work, &cluster, &groups, &observed, &plans.groups).await?,
         Mode::Plan | Mode::Observe | Mode::Paused => false,
     };
     if topics_left + groups_left > 0 {
         return Ok(NEXT_TURN);
     }
-    let settled = plans.is_empty() && !resetting && observed.groups.values().all(Result::is_ok);
+    let settled = plans.is_empty() && !resetting && !unasked && observed.groups.values().all(Result::is_ok);
+    let settled = settled && (lacking.is_empty() || cluster.mode != Mode::Apply);
     Ok(again(ctx, work, settled))
 }
 
 /// Publishes what is said of objects of one kind. Returns how many wait for another pass.
 async fn report_all<K: Kind>(
     ctx: &Context,
+    work: &Work,
     objects: &Parsed<'_, K>,
     plan: &Plan<K>,
     failed: &Failed,
 ) -> Result<usize, Error> {
-    let reached = report::<K>(ctx, objects, plan, failed).await?;
+    let reached = report::<K>(ctx, work, objects, plan, failed).await?;
     let (done, rest) = objects.split_at(reached);
-    Ok(rest.len() + done.iter().filter(|(d, _)| plan.postponed.contains(&d.key)).count())
+    let now = ctx.now().0.as_second();
+    let waits = |d: &Declared| plan.postponed.contains(&d.key) && !is_refused::<K>(work, d, now);
+    Ok(rest.len() + done.iter().filter(|(d, _)| waits(d)).count())
 }
 
 /// What is to be done for both kinds.
@@ -136,6 +160,17 @@ struct Plans {
 impl Plans {
     fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.groups.is_empty()
+    }
+
+    /// Leaves out what the engine refused a moment ago. Returns what it said.
+    fn hold_back(
+        &mut self,
+        ctx: &Context,
+        work: &Work,
+        topics: &Parsed<'_, Topics>,
+        groups: &Parsed<'_, ConsumerGroups>,
+    ) -> (Failed, Failed) {
+        (hold_back(ctx, work, topics, &mut self.topics), hold_back(ctx, work, groups, &mut self.groups))
     }
 
     /// Broker groups that hold all that is declared for them, but for what their master refused.
@@ -159,7 +194,7 @@ impl Plans {
     }
 
     /// Writes down what is about to be deleted and what is held, before anything is deleted.
-    async fn record_deletions(&self, ctx: &Context, work: &Work) -> Result<(), Error> {
+    async fn record_deletions(&mut self, ctx: &Context, work: &Work) -> Result<(), Error> {
         let Some(cluster) = &work.cluster else { return Ok(()) };
         let (old, confirmed) = (work.deletions(), work.confirmed());
         let new = Deletions {
@@ -169,7 +204,15 @@ impl Plans {
         if !is_news(&old.topics, &new.topics) && !is_news(&old.consumer_groups, &new.consumer_groups) {
             return Ok(());
         }
-        publish_deletions(ctx, cluster, &new).await?;
+        match publish_deletions(ctx, cluster, &new).await {
+            Err(error) if error.is_refusal() => {
+                tracing::warn!(error = error.sentence(), "nothing is deleted before it is written down");
+                self.topics.deletes.clear();
+                self.groups.deletes.clear();
+                return Ok(());
+            }
+            result => result?,
+        }
         for (kind, old, new) in [
             (Topics::NAME, &old.topics, &new.topics),
             (ConsumerGroups::NAME, &old.consumer_groups, &new.consumer_groups),
@@ -188,7 +231,7 @@ impl Plans {
     }
 }
 
-/// Remembers what was observed, adds what follows from it, and plans.
+/// Remembers what was observed, adds what follows from it, and plans. `true`: something is still to be asked.
 async fn look(
     ctx: &Context,
     work: &Work,
@@ -196,7 +239,7 @@ async fn look(
     topics: &Parsed<'_, Topics>,
     groups: &Parsed<'_, ConsumerGroups>,
     observed: &mut Observed,
-) -> Plans {
+) -> (Plans, bool) {
     let now = ctx.now().0.as_second();
     {
         let mut memory = work.memory();
@@ -205,12 +248,8 @@ async fn look(
         observed.lags = memory.lags.clone();
         observed.adopted = std::mem::take(&mut memory.adopted);
     }
-    drain(ctx, work, cluster, topics, observed, now).await;
-    let old = work.deletions();
-    let breakers = (
-        breaker::<Topics>(work, topics, observed, &old.topics, now),
-        breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
-    );
+    let unasked = questions::drains(ctx, work, cluster, topics, observed, now).await;
+    let breakers = breakers(work, topics, groups, observed, now);
     let plans =
         Plans { topics: plan(topics, observed, &breakers.0), groups: plan(groups, observed, &breakers.1), breakers };
     let adopted =
@@ -219,7 +258,40 @@ async fn look(
     memory.adopted.extend(adopted(Topics::NAME, &plans.topics.adopted));
     memory.adopted.extend(adopted(ConsumerGroups::NAME, &plans.groups.adopted));
     drop(memory);
-    plans
+    (plans, unasked)
+}
+
+fn breakers(
+    work: &Work,
+    topics: &Parsed<'_, Topics>,
+    groups: &Parsed<'_, ConsumerGroups>,
+    observed: &Observed,
+    now: i64,
+) -> (Breaker, Breaker) {
+    let old = work.deletions();
+    (
+        breaker::<Topics>(work, topics, observed, &old.topics, now),
+        breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
+    )
+}
+
+/// Whether what is to be deleted is empty. `true`: something is still to be asked.
+async fn doubts(
+    ctx: &Context,
+    work: &Work,
+    cluster: &Cluster,
+    topics: &Parsed<'_, Topics>,
+    groups: &Parsed<'_, ConsumerGroups>,
+    observed: &mut Observed,
+) -> bool {
+    let breakers = breakers(work, topics, groups, observed, ctx.now().0.as_second());
+    let asking = Asking::new(&*ctx.engine, cluster, observed);
+    let (topics, groups) = futures::join!(
+        questions::doubts::<Topics, _>(work, topics, &breakers.0, |d| asking.topic(d)),
+        questions::doubts::<ConsumerGroups, _>(work, groups, &breakers.1, |d| asking.group(d)),
+    );
+    observed.not_empty.extend(topics.0.into_iter().chain(groups.0));
+    topics.1 || groups.1
 }
 
 /// How far consumer groups are, into what is said of them. What this look did not reach is said as before.
@@ -239,34 +311,6 @@ async fn consumption(
     work.memory().looks = looks;
 }
 
-/// What keeps queues that are to go.
-async fn drain(
-    ctx: &Context,
-    work: &Work,
-    cluster: &Cluster,
-    topics: &Parsed<'_, Topics>,
-    observed: &mut Observed,
-    now: i64,
-) {
-    let surplus = drain::surplus(topics, observed);
-    let drains = {
-        let mut memory = work.memory();
-        memory.drains = std::mem::take(&mut memory.drains).seen(&surplus, now);
-        memory.drains.clone()
-    };
-    let id = ClusterId::new(&cluster.namespace, &cluster.name);
-    for one in surplus {
-        let why = match drains.expects(&one, now) {
-            Some(why) => Some(why.into()),
-            None => {
-                let obstacle = drain::obstacle(&*ctx.engine, &id, &one).await;
-                obstacle.unwrap_or_else(|error| Some(format!("nobody can say what is in them: {error}")))
-            }
-        };
-        observed.draining.insert(one.place, why);
-    }
-}
-
 fn breaker<K: Kind>(
     work: &Work,
     objects: &Parsed<'_, K>,
@@ -281,9 +325,48 @@ fn breaker<K: Kind>(
     Breaker::judge(&pending::<K>(objects, observed), old, held, work.confirmed(), now)
 }
 
-/// Namespaces of objects whose deletion changes the engine.
-fn going<O>(objects: &[(Declared, O)]) -> impl Iterator<Item = String> {
-    objects.iter().filter(|(d, _)| d.deleting() && d.has_finalizer).map(|(d, _)| d.key.0.clone())
+/// Leaves out what the engine refused a moment ago, of one kind.
+fn hold_back<K: Kind>(ctx: &Context, work: &Work, objects: &Parsed<'_, K>, plan: &mut Plan<K>) -> Failed {
+    let memory = work.memory();
+    if memory.refused.is_empty() {
+        return Failed::new();
+    }
+    let now = ctx.now().0.as_second();
+    let names = plan.names();
+    let declarations = declarations(objects, &names);
+    let why = |name: &String| {
+        let of = declarations.get(name.as_str()).cloned().unwrap_or_default();
+        Some((name.clone(), memory.refused.waits(K::NAME, name, &of, now)?.clone()))
+    };
+    let held: Failed = names.iter().filter_map(why).collect();
+    plan.leave_out(&held.keys().cloned().collect());
+    held
+}
+
+/// What the engine refused is tried again later, and later each time; what it took is forgotten.
+fn remember<K: Kind>(ctx: &Context, work: &Work, objects: &Parsed<'_, K>, written: &Plan<K>, failed: &Failed) {
+    let mut memory = work.memory();
+    let refused = |name: &String| failed.get(name).filter(|error| error.refusal().is_some());
+    let names = written.names();
+    let declarations = declarations(objects, &names);
+    for name in &names {
+        if let Some(error) = refused(name) {
+            let of = declarations.get(name.as_str()).cloned().unwrap_or_default();
+            memory.refused.refused(K::NAME, name, of, ctx.now().0.as_second(), error.clone());
+        } else if !failed.contains_key(name) && !memory.refused.is_empty() {
+            memory.refused.taken(K::NAME, name);
+        }
+    }
+}
+
+/// What declares these names.
+fn declarations<'a, O>(objects: &'a [(Declared, O)], names: &BTreeSet<String>) -> BTreeMap<&'a str, Declaration> {
+    let mut all: BTreeMap<&str, Declaration> = BTreeMap::new();
+    for (declared, _) in objects.iter().filter(|(d, _)| names.contains(&d.engine_name)) {
+        all.entry(&declared.engine_name).or_default().push(declaration(declared));
+    }
+    all.values_mut().for_each(|of| of.sort());
+    all
 }
 
 /// Time until the next look.
@@ -292,16 +375,17 @@ fn again(ctx: &Context, work: &Work, settled: bool) -> Duration {
         return RECHECK;
     }
     let memory = work.memory();
-    let lag = memory.lags.next(ctx.now().0.as_second()).and_then(|s| u64::try_from(s).ok());
-    let longest = ctx.settings.resync().min(LONGEST);
-    lag.map_or(longest, |s| longest.min(Duration::from_secs(s)))
+    let now = ctx.now().0.as_second();
+    let next = [memory.lags.next(now), memory.refused.next(now), memory.unwritten.next(now)];
+    let next = next.into_iter().flatten().filter_map(|s| u64::try_from(s).ok()).map(Duration::from_secs);
+    next.chain([ctx.settings.resync().min(LONGEST)]).min().unwrap_or(LONGEST)
 }
 
 /// Without a cluster there is nothing to delete: objects that go may go.
 async fn orphaned(ctx: &Context, work: &Work, reason: Reason, message: &str) -> Result<Duration, Error> {
     let left = [
-        orphans::<Topics>(ctx, &work.topics, reason, message).await?,
-        orphans::<ConsumerGroups>(ctx, &work.groups, reason, message).await?,
+        orphans::<Topics>(ctx, work, &work.topics, reason, message).await?,
+        orphans::<ConsumerGroups>(ctx, work, &work.groups, reason, message).await?,
     ];
     work.waiting(ctx, left);
     Ok(if left == [0, 0] { ctx.settings.resync() } else { NEXT_TURN })

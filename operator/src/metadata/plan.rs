@@ -41,19 +41,24 @@ impl<K: Kind> Plan<K> {
         upserts.chain(self.deletes.keys().chain(self.renewals.keys()).cloned()).collect()
     }
 
+    /// Leaves these out; what is said of them stays.
+    pub fn leave_out(&mut self, names: &BTreeSet<String>) {
+        for changes in self.upserts.values_mut() {
+            changes.retain(|c| !names.contains(K::name_of(c)));
+        }
+        self.upserts.retain(|_, changes| !changes.is_empty());
+        self.deletes.retain(|name, _| !names.contains(name));
+        self.renewals.retain(|name, _| !names.contains(name));
+        self.repairs.retain(|r| !names.contains(&r.name));
+    }
+
     /// Leaves out what is not among `names`.
     pub fn limit(&mut self, names: &BTreeSet<String>) {
         let left: BTreeSet<String> = self.names().difference(names).cloned().collect();
         if left.is_empty() {
             return;
         }
-        for changes in self.upserts.values_mut() {
-            changes.retain(|c| !left.contains(K::name_of(c)));
-        }
-        self.upserts.retain(|_, changes| !changes.is_empty());
-        self.deletes.retain(|name, _| !left.contains(name));
-        self.renewals.retain(|name, _| !left.contains(name));
-        self.repairs.retain(|r| !left.contains(&r.name));
+        self.leave_out(&left);
         let postponed = self.verdicts.iter().filter(|(_, v)| left.contains(&v.engine_name)).map(|(key, _)| key.clone());
         self.postponed.extend(postponed);
     }

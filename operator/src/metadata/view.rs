@@ -27,8 +27,8 @@ pub struct Observed {
     pub lags: Lags,
     /// Topics with queues that are to go, and what keeps them.
     pub draining: BTreeMap<Place, Option<String>>,
-    /// Brokers that keep users, by address, and whether they keep ACLs as well. None where their configuration is unknown.
-    pub access: BTreeMap<String, bool>,
+    /// Brokers whose configuration is known, by address: `None` where they keep no users, else whether they keep ACLs as well.
+    pub access: BTreeMap<String, Option<bool>>,
     /// What the engine can do.
     pub abilities: Abilities,
     /// Namespaces that are going away: nothing may keep their objects.

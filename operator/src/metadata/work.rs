@@ -1,11 +1,11 @@
 //! What a pass works on, and what it keeps for the next one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gantry_crds::names::broker_group;
 use gantry_crds::status::{Deletions, GroupPhase, GroupStatus};
-use gantry_crds::{BrokerCluster, CONFIRM_DELETIONS_ANNOTATION};
+use gantry_crds::{BrokerCluster, CONFIRM_DELETIONS_ANNOTATION, ConsumerGroup};
 use kube::ResourceExt;
 
 use crate::broker_cluster::cluster::Cluster;
@@ -13,12 +13,16 @@ use crate::broker_cluster::version;
 use crate::consumer_group::ConsumerGroups;
 use crate::consumer_group::consumption::Looks;
 use crate::context::Context;
+use crate::engine::EngineError;
 use crate::metadata::access::Access;
 use crate::metadata::deletion::confirmed_until;
 use crate::metadata::drain::Drains;
 use crate::metadata::kind::{Key, Kind};
 use crate::metadata::offsets::Offsets;
+use crate::metadata::questions::Answers;
 use crate::metadata::replicas::Lags;
+use crate::metadata::resets::Reset;
+use crate::metadata::retries::Retries;
 use crate::topic::Topics;
 
 /// All objects of one kind that name one cluster.
@@ -83,6 +87,27 @@ impl Work {
         cluster.groups().into_iter().filter(|g| !first && !known(g)).collect()
     }
 
+    /// Consumer groups with what became of their `resetOffset`, also where the watch has not shown it yet.
+    pub(super) fn remembered_groups(&self) -> Objects<ConsumerGroups> {
+        let mut memory = self.memory();
+        if memory.resets.is_empty() {
+            return self.groups.clone();
+        }
+        let there: BTreeSet<String> = self.groups.iter().filter_map(|g| g.uid()).collect();
+        memory.resets.retain(|uid, _| there.contains(uid));
+        let remembered = |group: &Arc<ConsumerGroup>| {
+            let known = group.uid().and_then(|uid| memory.resets.get(&uid)).map(|reset| &reset.status);
+            let watched = group.status.as_ref().and_then(|s| s.reset_offset.as_ref());
+            if known.is_none() || known == watched {
+                return group.clone();
+            }
+            let mut newer = (**group).clone();
+            newer.status.get_or_insert_default().reset_offset = known.cloned();
+            Arc::new(newer)
+        };
+        self.groups.iter().map(remembered).collect()
+    }
+
     fn groups_of_status(&self) -> impl Iterator<Item = &GroupStatus> {
         self.cluster.iter().filter_map(|c| c.status.as_ref()).flat_map(|s| &s.groups)
     }
@@ -122,4 +147,12 @@ pub struct Memory {
     pub waiting: [i64; 2],
     /// What was written down last about deletions: the status that was watched may be older.
     pub deletions: Option<Deletions>,
+    /// The same of `resetOffset`, by uid of the consumer group.
+    pub resets: BTreeMap<String, Reset>,
+    /// What the engine refused, by name in the engine.
+    pub refused: Retries<EngineError>,
+    /// Writes to objects that the API server refused.
+    pub unwritten: Retries<()>,
+    /// What was said of single objects.
+    pub answers: Answers,
 }

@@ -154,7 +154,7 @@ impl Operator {
             ..Settings::default()
         };
         let metrics = Metrics::new().unwrap();
-        let engine = Arc::new(FakeEngine::new(World::new(1)));
+        let engine = |_| -> Arc<dyn gantry::engine::Engine> { Arc::new(FakeEngine::new(World::new(1))) };
         let (stop, stopped) = oneshot::channel();
         let stopped = async { stopped.await.unwrap_or(()) };
         let task = tokio::spawn(gantry::run::lead(client, settings, engine, metrics.clone(), stopped));

@@ -14,7 +14,7 @@ fn user(name: &str) -> User {
 }
 
 /// A user that may publish to all topics.
-fn billing() -> AccessChange {
+pub fn billing() -> AccessChange {
     let resource = "Topic:*".to_owned();
     let entry =
         AclEntry { policy_type: "Custom".into(), resource, actions: ["Pub".into()].into(), ..AclEntry::default() };
@@ -25,7 +25,7 @@ fn billing() -> AccessChange {
     }
 }
 
-fn held() -> BrokerAccess {
+pub fn held() -> BrokerAccess {
     let mut access = BrokerAccess::default();
     billing().apply(&mut access);
     access
@@ -126,4 +126,19 @@ async fn a_cluster_that_is_only_observed_is_not_changed() {
     let shop = with_a_user(json!({"brokers": {"replicas": 2}, "reconcilePolicy": "Observe"})).await;
     shop.settle().await;
     assert_eq!(access_of(&shop, &shop.replica(GROUP)), BrokerAccess::default());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_that_is_cut_off_forgets_no_user() {
+    let shop = with_a_user(two()).await;
+    shop.settle().await;
+    let (old, new) = (shop.master(GROUP), shop.replica(GROUP));
+    shop.engine.world(|w| {
+        w.edit_access(&new, |access| *access = BrokerAccess::default());
+        w.kill(&old);
+    });
+    shop.wait(15);
+    shop.pass_that_is_cut_off("access").await;
+    shop.pass().await;
+    assert_eq!(access_of(&shop, &new), held());
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::engine::{
@@ -11,15 +12,21 @@ use gantry::engine::{
 };
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
+use crate::fuse::Fuse;
+
 #[derive(Clone)]
 pub struct Counting {
     engine: FakeEngine,
     calls: Arc<Mutex<BTreeMap<&'static str, u64>>>,
+    /// A question that is never answered.
+    pub silent: Arc<Mutex<Option<&'static str>>>,
+    /// When the operator that asks is killed.
+    pub fuse: Fuse,
 }
 
 impl Counting {
     pub fn new(engine: FakeEngine) -> Self {
-        Self { engine, calls: Arc::default() }
+        Self { engine, calls: Arc::default(), silent: Arc::default(), fuse: Fuse::default() }
     }
 
     pub fn world<T>(&self, f: impl FnOnce(&mut World) -> T) -> T {
@@ -34,6 +41,10 @@ impl Counting {
     /// Changes since the last time.
     pub fn changes(&self) -> Vec<EngineWrite> {
         self.world(|w| std::mem::take(&mut w.journal))
+    }
+
+    fn is_silent(&self, what: &str) -> bool {
+        *self.silent.lock().unwrap() == Some(what)
     }
 
     fn count(&self, what: &'static str) -> &FakeEngine {
@@ -78,11 +89,13 @@ impl Engine for Counting {
     }
 
     fn access<'a>(&'a self, id: &'a ClusterId, broker: &'a str, acls: bool) -> Answer<'a, BrokerAccess> {
-        self.count("access").access(id, broker, acls)
+        let answer = self.count("access").access(id, broker, acls);
+        if self.is_silent("access") { std::future::pending().boxed() } else { answer }
     }
 
     fn offsets<'a>(&'a self, id: &'a ClusterId, broker: &'a str) -> Answer<'a, ConsumerOffsets> {
-        self.count("offsets").offsets(id, broker)
+        let answer = self.count("offsets").offsets(id, broker);
+        if self.is_silent("offsets") { std::future::pending().boxed() } else { answer }
     }
 
     fn config<'a>(&'a self, id: &'a ClusterId, target: &'a ConfigTarget) -> Answer<'a, BTreeMap<String, String>> {
@@ -90,6 +103,7 @@ impl Engine for Counting {
     }
 
     fn execute<'a>(&'a self, cluster: &'a ClusterId, write: &'a EngineWrite) -> Answer<'a, WriteOutcome> {
-        self.count("execute").execute(cluster, write)
+        let written = self.count("execute").execute(cluster, write);
+        self.fuse.burn(written).boxed()
     }
 }

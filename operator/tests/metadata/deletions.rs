@@ -1,3 +1,4 @@
+use gantry::metadata::questions::MOST;
 use serde_json::{Value, json};
 
 use crate::shop::Shop;
@@ -132,4 +133,56 @@ async fn a_held_deletion_is_written_down_once() {
         shop.wait(60);
     }
     assert_eq!(shop.api.with(|s| s.writes.len()), writes);
+}
+
+#[tokio::test]
+async fn a_cluster_that_cannot_be_understood_keeps_no_namespace_from_going_away() {
+    let shop = topics(2).await;
+    shop.edit("brokerclusters", "shop", |o| {
+        o["spec"]["brokers"] = json!({"resources": {"limits": {"memory": "1Mi"}}});
+    });
+    shop.delete("topics", "ns", "t1");
+    shop.pass().await;
+    assert_eq!(shop.ready("topics", "t1").1, "InvalidSpec");
+    assert!(shop.get::<Value>("topics", "ns", "t1").is_some(), "the engine still has it, and may be told later");
+    shop.api.with(|s| s.terminating.insert("ns".into()));
+    shop.pass().await;
+    assert!(shop.get::<Value>("topics", "ns", "t1").is_none());
+    assert_eq!(left(&shop), 2);
+}
+
+#[tokio::test]
+async fn what_the_breaker_holds_is_not_asked_about_and_of_the_rest_a_pass_asks_some() {
+    let shop = Shop::new(json!({})).await;
+    let (many, empty) = (MOST * 2 + 20, 10);
+    for i in 0..many {
+        shop.topic(&format!("t{i}"), json!({"deletionPolicy": "DeleteIfEmpty"}));
+    }
+    shop.settle().await;
+    shop.settle().await;
+    shop.wait(3600);
+    let master = shop.master("shop-broker-0");
+    shop.engine.world(|w| (empty..many).for_each(|i| w.put_messages(&master, &format!("t{i}"), 1)));
+    (0..many).for_each(|i| shop.delete("topics", "ns", &format!("t{i}")));
+    shop.engine.calls();
+    for _ in 0..3 {
+        shop.pass().await;
+        shop.wait(2);
+    }
+    assert_eq!(shop.engine.calls().get("topic_stats"), None, "all of them are held");
+    confirm(&shop);
+    for _ in 0..6 {
+        shop.pass().await;
+        let asked = shop.engine.calls().get("topic_stats").copied().unwrap_or(0);
+        assert!(asked <= MOST as u64, "{asked} questions in one pass");
+        shop.wait(2);
+    }
+    assert_eq!(left(&shop), many - empty, "each had its turn");
+    assert_eq!(shop.ready("topics", &format!("t{}", many - 1)).1, "NotEmpty");
+    let writes = shop.api.with(|s| s.writes.len());
+    for _ in 0..5 {
+        shop.pass().await;
+        shop.wait(25);
+    }
+    assert_eq!(shop.api.with(|s| s.writes.len()), writes, "what waits for its turn says what it said");
 }

@@ -87,6 +87,48 @@ async fn it_is_written_down_before_it_is_carried_out_so_that_another_operator_fi
 }
 
 #[tokio::test]
+async fn a_pass_that_has_not_seen_yet_that_it_is_done_does_not_do_it_again() {
+    let mut shop = consuming().await;
+    shop.edit("consumergroups", "billing", |o| o["spec"]["resetOffset"] = json!({"to": "Earliest"}));
+    shop.pass().await;
+    let unseen = shop.work();
+    shop.pass().await;
+    // What began is remembered too: otherwise "Latest" would be another moment.
+    let begun = reset_status(&shop);
+    shop.wait(10);
+    assert_eq!(begun["done"], false, "{begun}");
+    shop.pass_over(&unseen).await;
+    assert_eq!(resets(&shop).len(), 2, "carried out as it was begun");
+    assert_eq!(reset_status(&shop)["done"], true);
+    for _ in 0..3 {
+        shop.pass_over(&unseen).await;
+        assert!(resets(&shop).is_empty());
+        assert_eq!(reset_status(&shop)["done"], true, "nor is what was written taken back");
+    }
+    shop.restart_the_operator();
+    shop.settle().await;
+    assert!(resets(&shop).is_empty());
+}
+
+#[tokio::test]
+async fn what_the_same_pass_wrote_into_the_status_stays() {
+    let shop = consuming().await;
+    shop.edit("consumergroups", "billing", |o| o["spec"]["resetOffset"] = json!({"to": "Earliest"}));
+    shop.pass().await;
+    shop.pass().await;
+    assert!(resets(&shop).is_empty());
+    shop.wait(60);
+    let lag = |shop: &Shop| {
+        shop.get::<Value>("consumergroups", "ns", "billing").unwrap()["status"]["consumption"]["lag"].clone()
+    };
+    let before = lag(&shop);
+    shop.engine.world(|w| w.consume_stats.insert("billing".into(), consumed(&["orders"])));
+    shop.pass().await;
+    assert_eq!((resets(&shop).len(), reset_status(&shop)["done"].clone()), (2, json!(true)));
+    assert_ne!(lag(&shop), before);
+}
+
+#[tokio::test]
 async fn with_observe_no_offset_is_set() {
     let shop = consuming().await;
     let spec = json!({"to": "Earliest"});

@@ -1,10 +1,13 @@
 //! Broker groups on their way in and out.
 
-use gantry::engine::{ConfigTarget, Engine, EngineWrite};
+use std::collections::BTreeMap;
+
+use gantry::engine::{ACLS_PROVIDER, ConfigTarget, Engine, EngineWrite, USERS_PROVIDER};
 use gantry_remoting::group::GroupConfig;
 use gantry_remoting::topic::TopicConfig;
 use serde_json::{Value, json};
 
+use crate::access::{billing, held};
 use crate::shop::Shop;
 
 /// Two groups, of which the second is on its way.
@@ -96,4 +99,49 @@ async fn a_new_group_gets_consumer_groups_that_nobody_declared_and_no_such_topic
     shop.engine.world(|w| w.edit(&master, |m| drop(m.groups.insert("later".into(), GroupConfig::new("later")))));
     shop.settle().await;
     assert!(!has_group(&shop, "shop-broker-1", "later"));
+}
+
+/// A second group on its way where brokers keep users and ACLs, and the first one has some.
+async fn with_users() -> Shop {
+    let shop = shop(2, "Opening").await;
+    let providers = [USERS_PROVIDER, ACLS_PROVIDER].map(|key| (key.to_owned(), "Local".to_owned()));
+    let brokers = ["shop-broker-0", "shop-broker-1"].map(|group| shop.cluster().broker_addresses(group)).concat();
+    let master = shop.master("shop-broker-0");
+    shop.engine.world(|w| {
+        brokers.iter().for_each(|a| w.configure(a, BTreeMap::from(providers.clone())));
+        w.edit_access(&master, |access| billing().apply(access));
+    });
+    close(&shop, "shop-broker-1").await;
+    shop
+}
+
+#[tokio::test]
+async fn a_new_group_is_complete_only_with_the_users_and_acls_of_the_others() {
+    let shop = with_users().await;
+    let new = shop.master("shop-broker-1");
+    let access = |shop: &Shop| shop.engine.world(|w| w.access_of(&new));
+    shop.pass().await;
+    assert!(has_orders(&shop, "shop-broker-1"));
+    assert_eq!(metadata_on(&shop), json!(["shop-broker-0"]), "what was just written is looked at again first");
+    assert_eq!(access(&shop), held());
+    shop.pass().await;
+    assert_eq!(metadata_on(&shop), json!(["shop-broker-0", "shop-broker-1"]));
+    // Until it opens it is held to it.
+    shop.engine.world(|w| w.edit_access(&new, |access| access.users.clear()));
+    shop.pass().await;
+    assert_eq!(metadata_on(&shop), json!(["shop-broker-0"]));
+    shop.settle().await;
+    assert_eq!((access(&shop), metadata_on(&shop)), (held(), json!(["shop-broker-0", "shop-broker-1"])));
+}
+
+#[tokio::test]
+async fn a_new_group_waits_while_nobody_can_say_what_users_the_others_have() {
+    let shop = with_users().await;
+    let master = shop.master("shop-broker-0");
+    shop.engine.world(|w| w.kill(&master));
+    for _ in 0..3 {
+        shop.wait(20);
+        shop.pass().await;
+        assert!(!metadata_on(&shop).to_string().contains("shop-broker-1"), "{}", metadata_on(&shop));
+    }
 }

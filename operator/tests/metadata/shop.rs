@@ -42,7 +42,8 @@ impl Shop {
             "metadata": {"name": "shop", "namespace": "ns", "uid": "shop", "generation": 1}, "spec": spec,
         });
         put(&api, "brokerclusters", cluster);
-        let engine = Counting::new(FakeEngine::new(World::new(1)));
+        let mut engine = Counting::new(FakeEngine::new(World::new(1)));
+        engine.fuse = api.fuse.clone();
         let clock = now.clone();
         let ctx = context(&api, &engine).with_clock(move || Timestamp::from_second(*clock.lock().unwrap()).unwrap());
         let shop = Self { api, engine, ctx, now, memory: Arc::default() };
@@ -162,7 +163,8 @@ impl Shop {
         panic!("it does not settle: {:#?}", self.api.with(|s| s.objects.clone()));
     }
 
-    fn work(&self) -> Work {
+    /// Everything that names the cluster, as the API server has it now.
+    pub fn work(&self) -> Work {
         fn all<T: DeserializeOwned>(api: &Api, plural: &str) -> Vec<Arc<T>> {
             let of = |(key, value): (&Key, &Value)| {
                 (key.0 == plural).then(|| Arc::new(serde_json::from_value(value.clone()).unwrap()))
@@ -176,6 +178,26 @@ impl Shop {
             groups: all::<ConsumerGroup>(&self.api, "consumergroups"),
             memory: self.memory.clone(),
         }
+    }
+
+    /// One pass over what was watched some time ago.
+    pub async fn pass_over(&self, watched: &Work) -> Duration {
+        pass(&self.ctx, watched).await.unwrap()
+    }
+
+    /// A pass that is given up where it waits for the engine.
+    pub async fn pass_that_is_cut_off(&self, silent: &'static str) {
+        *self.engine.silent.lock().unwrap() = Some(silent);
+        let cut_off = tokio::time::timeout(Duration::from_secs(120), self.pass()).await;
+        assert!(cut_off.is_err(), "nobody asked for {silent}");
+        *self.engine.silent.lock().unwrap() = None;
+    }
+
+    /// A context of its own, for what runs by itself.
+    pub fn context(&self) -> Arc<Context> {
+        let clock = self.now.clone();
+        let now = move || Timestamp::from_second(*clock.lock().unwrap()).unwrap();
+        Arc::new(context(&self.api, &self.engine).with_clock(now))
     }
 
     /// What the operator keeps in memory is gone.

@@ -80,6 +80,13 @@ impl World {
         end - at + broker.disk.delayed
     }
 
+    /// A broker forgets what its consumer groups have read, as one that copied it too late.
+    pub fn forget_offsets(&mut self, broker: &str) {
+        if let Some(broker) = self.brokers.get_mut(broker) {
+            broker.disk.offsets.clear();
+        }
+    }
+
     /// What somebody does who delays messages, or lets them come due.
     pub fn delay_messages(&mut self, broker: &str, messages: i64) {
         if let Some(broker) = self.brokers.get_mut(broker) {
