@@ -6,6 +6,12 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use gantry::broker_cluster::parse::parse;
+use gantry::broker_cluster::plan::plan;
+use gantry::broker_cluster::view::Observed;
+use gantry::child::{ChildKind, Write};
+use gantry::config::Settings;
+
 /// Small heaps that were found to work; the broker's wheel of timers alone takes 39 MB of heap and 77 MB outside.
 pub const NAME_SERVER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.namesrv.NamesrvStartup", ["-Xmx32m", "-XX:MaxDirectMemorySize=32m"]);
@@ -14,9 +20,7 @@ pub const CONTROLLER: (&str, [&str; 2]) =
 pub const BROKER: (&str, [&str; 2]) =
     ("org.apache.rocketmq.broker.BrokerStartup", ["-Xmx128m", "-XX:MaxDirectMemorySize=128m"]);
 
-const JVM: [&str; 6] = [
-    // What a jRaft controller's snapshots need on Java 17.
-    "--add-opens=java.base/java.util.concurrent.atomic=ALL-UNNAMED",
+const JVM: [&str; 5] = [
     "-XX:+UseSerialGC",
     "-XX:TieredStopAtLevel=1",
     "-Xss256k",
@@ -29,6 +33,30 @@ const LOGBACK: &str = r#"<configuration>
   <root level="WARN"><appender-ref ref="STDOUT"/></root>
 </configuration>
 "#;
+
+/// What the operator opens to a role's process: that pods start with it is what is tried here.
+fn opened(class: &str) -> Vec<String> {
+    let roles = [("nameserver", NAME_SERVER.0), ("controller", CONTROLLER.0), ("broker", BROKER.0)];
+    let (role, _) = roles.into_iter().find(|(_, start)| *start == class).expect("a role of the engine");
+    let object = serde_json::json!({
+        "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster", "metadata": {"name": "shop", "namespace": "ns", "uid": "u"}, "spec": {},
+    });
+    let cluster = parse(&serde_json::from_value(object).unwrap(), &Settings::default()).unwrap();
+    let prefix = format!("shop-{role}-");
+    let maps = plan(&cluster, &Observed::default()).unwrap().writes.into_iter().filter_map(|write| match write {
+        Write::Create { child, object } if child.kind == ChildKind::ConfigMap && child.name.starts_with(&prefix) => {
+            Some(object)
+        }
+        _ => None,
+    });
+    let options: Vec<String> = maps
+        .filter_map(|map| Some(map["data"]["jvm.options"].as_str()?.to_owned()))
+        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.starts_with("--add-opens="))
+        .collect();
+    assert!(!options.is_empty(), "{class} is started without options of the operator's");
+    options
+}
 
 /// The folder with the engine's jars, filled by Maven when it is empty.
 pub fn jars() -> PathBuf {
@@ -186,6 +214,7 @@ impl Machine {
         let child = Command::new("java")
             .args(memory)
             .args(JVM)
+            .args(opened(class))
             .args(options)
             .arg(format!("-Drmq.logback.configurationFile={folder}/logback.xml"))
             .arg(format!("-Drocketmq.home.dir={folder}"))

@@ -238,3 +238,22 @@ async fn a_dead_letter_topic_is_kept_as_declared_and_one_that_nobody_declared_is
     assert_eq!(perm(&shop, "shop-broker-0", "%DLQ%audit"), Some(6), "as the engine has it");
     assert!(shop.engine.changes().is_empty());
 }
+
+/// Proxies end at once on a cluster without it, and no user declares it.
+#[tokio::test]
+async fn a_cluster_for_which_nothing_is_declared_gets_the_proxies_own_group_on_every_master() {
+    let shop = Shop::new(json!({"brokers": {"groups": 2, "replicas": 2}})).await;
+    shop.settle().await;
+    for group in ["shop-broker-0", "shop-broker-1"] {
+        let master = shop.master(group);
+        let broadcast = shop.engine.world(|w| {
+            let mut found = None;
+            w.holds(&master, |m| {
+                found = m.groups.get("CID_DefaultHeartBeatSyncerTopic").map(|g| g.consume_broadcast_enable);
+                true
+            });
+            found
+        });
+        assert_eq!(broadcast, Some(true), "on {master}");
+    }
+}
