@@ -176,6 +176,7 @@ goldens! {
     a_group_that_holds_delayed_messages_only_stays,
     a_consumer_group_that_does_not_read_on_is_named,
     a_group_that_is_called_back_is_checked_before_it_opens,
+    a_group_that_is_forgotten_loses_its_volumes_before_its_objects,
     a_group_that_stopped_is_forgotten_before_its_objects_go,
     a_group_that_stopped_waits_until_the_controllers_miss_it,
     a_group_that_keeps_its_volumes_keeps_its_ids,

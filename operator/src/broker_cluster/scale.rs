@@ -105,7 +105,7 @@ fn lacks(cluster: &Cluster, observed: &Observed, group: &str) -> Option<String> 
     }
     let view = observed.engine.groups.get(group)?;
     if !observed.metadata_on.contains(group) {
-        return Some("it does not hold all topics and consumer groups yet".into());
+        return Some("it does not hold all topics, consumer groups, users and ACLs yet".into());
     }
     match &view.lacks {
         None => Some("nobody has looked at its offsets yet".into()),

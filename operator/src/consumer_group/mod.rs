@@ -71,6 +71,14 @@ impl Kind for ConsumerGroups {
         GroupConfig { request_modes, ..desired }
     }
 
+    fn completed(current: &GroupConfig, desired: &GroupConfig) -> GroupConfig {
+        // Both are requests of their own, after the one that makes the group; a topic may come later than the group.
+        let mut modes = desired.request_modes.clone();
+        modes.extend(current.request_modes.clone());
+        let dead_letter_topic = current.dead_letter_topic.clone().or_else(|| desired.dead_letter_topic.clone());
+        GroupConfig { request_modes: modes, dead_letter_topic, ..current.clone() }
+    }
+
     fn unsupported(_: &ConsumerGroup, _: &Abilities) -> Option<String> {
         None
     }

@@ -51,6 +51,8 @@ pub trait Kind: Send + Sync + 'static {
     fn desired(object: &Self::Object, current: Option<&Self::Config>) -> Self::Config;
     /// `desired` without what this broker can't take because it has not what that speaks of.
     fn fit(desired: Self::Config, current: Option<&Self::Config>, broker: &BrokerMetadata) -> Self::Config;
+    /// `current` with those parts of `desired` that it lacks altogether: what is missing can be made, and is nobody's.
+    fn completed(current: &Self::Config, desired: &Self::Config) -> Self::Config;
     /// Why this cluster's engine can't have it, or `None`.
     fn unsupported(object: &Self::Object, abilities: &Abilities) -> Option<String>;
     /// `desired` with what must not be cut off from `current` at once; `None` where there is no such thing.

@@ -339,13 +339,13 @@ fn upsert<K: Kind>(
     v
 }
 
-/// Whether some broker group has it with other settings. Where it is missing it can be made.
+/// Whether some broker group has it with other settings. Where it or a part of it is missing it can be made.
 fn is_strange<K: Kind>(declared: &Declared, object: &K::Object, observed: &Observed) -> bool {
     let about = observed.groups.iter().filter(|(group, _)| declared.is_about(group));
     about.filter_map(|(_, master)| master.as_ref().ok()).any(|master| {
-        let current = K::held(&master.metadata).get(&declared.engine_name);
-        let desired = K::fit(K::desired(object, current), current, &master.metadata);
-        current.is_some() && K::change(current, &desired).is_some()
+        let Some(current) = K::held(&master.metadata).get(&declared.engine_name) else { return false };
+        let desired = K::fit(K::desired(object, Some(current)), Some(current), &master.metadata);
+        K::change(Some(&K::completed(current, &desired)), &desired).is_some()
     })
 }
 

@@ -62,6 +62,10 @@ impl Kind for Topics {
         desired
     }
 
+    fn completed(current: &TopicConfig, _: &TopicConfig) -> TopicConfig {
+        current.clone()
+    }
+
     fn unsupported(object: &Topic, abilities: &Abilities) -> Option<String> {
         let (type_, version) = (object.spec.type_, &abilities.version);
         let has = match type_ {

@@ -189,6 +189,28 @@ async fn a_consumer_group_with_other_settings_is_not_changed_until_somebody_says
     assert_eq!((upserts(), shop.ready("consumergroups", "billing").1.as_str()), (2, "InSync"));
 }
 
+/// How messages are shared and the dead-letter topic are written after the group is, and the topic may come later.
+#[tokio::test]
+async fn parts_that_a_consumer_group_lacks_altogether_are_made() {
+    let shop = Shop::new(json!({"brokers": {"groups": 2}})).await;
+    shop.topic("orders", json!({}));
+    let subscriptions = json!([{"topic": "orders"}]);
+    shop.group(
+        "audit",
+        json!({"loadBalancing": "Message", "subscriptions": subscriptions, "deadLetterTopic": {"permission": "WriteOnly"}}),
+    );
+    rest(&shop).await;
+    assert_eq!(
+        (shop.ready("consumergroups", "audit").0, shop.ready("topics", "orders").0),
+        ("True".into(), "True".into())
+    );
+    for group in GROUPS {
+        let master = shop.master(group);
+        let whole = |g: &GroupConfig| g.request_modes.contains_key("orders") && g.dead_letter_topic.is_some();
+        assert!(shop.engine.world(|w| w.holds(&master, |m| m.groups.get("audit").is_some_and(whole))));
+    }
+}
+
 #[tokio::test]
 async fn with_plan_and_observe_differences_are_told_by_the_objects_own_words() {
     for policy in ["Plan", "Observe"] {

@@ -1,4 +1,4 @@
-use gantry::engine::EngineWrite;
+use gantry::engine::{BrokerMetadata, EngineWrite};
 use gantry_remoting::group::RequestMode;
 use gantry_remoting::stats::{Connection, ConsumeOffset, ConsumeStats, ConsumerConnections, MessageQueue};
 use serde_json::{Value, json};
@@ -246,14 +246,9 @@ async fn a_cluster_for_which_nothing_is_declared_gets_the_proxies_own_group_on_e
     shop.settle().await;
     for group in ["shop-broker-0", "shop-broker-1"] {
         let master = shop.master(group);
-        let broadcast = shop.engine.world(|w| {
-            let mut found = None;
-            w.holds(&master, |m| {
-                found = m.groups.get("CID_DefaultHeartBeatSyncerTopic").map(|g| g.consume_broadcast_enable);
-                true
-            });
-            found
-        });
-        assert_eq!(broadcast, Some(true), "on {master}");
+        let is_there = |m: &BrokerMetadata| {
+            m.groups.get("CID_DefaultHeartBeatSyncerTopic").is_some_and(|g| g.consume_broadcast_enable)
+        };
+        assert!(shop.engine.world(|w| w.holds(&master, is_there)), "on {master}");
     }
 }
