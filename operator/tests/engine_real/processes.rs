@@ -7,9 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use gantry::broker_cluster::parse::parse;
-use gantry::broker_cluster::plan::plan;
-use gantry::broker_cluster::view::Observed;
-use gantry::child::{ChildKind, Write};
+use gantry::broker_cluster::resources::config;
 use gantry::config::Settings;
 
 /// Small heaps that were found to work; the broker's wheel of timers alone takes 39 MB of heap and 77 MB outside.
@@ -36,26 +34,19 @@ const LOGBACK: &str = r#"<configuration>
 
 /// What the operator opens to a role's process: that pods start with it is what is tried here.
 fn opened(class: &str) -> Vec<String> {
-    let roles = [("nameserver", NAME_SERVER.0), ("controller", CONTROLLER.0), ("broker", BROKER.0)];
-    let (role, _) = roles.into_iter().find(|(_, start)| *start == class).expect("a role of the engine");
     let object = serde_json::json!({
         "apiVersion": "rocketmq.gantry.dev/v1alpha1", "kind": "BrokerCluster", "metadata": {"name": "shop", "namespace": "ns", "uid": "u"}, "spec": {},
     });
     let cluster = parse(&serde_json::from_value(object).unwrap(), &Settings::default()).unwrap();
-    let prefix = format!("shop-{role}-");
-    let maps = plan(&cluster, &Observed::default()).unwrap().writes.into_iter().filter_map(|write| match write {
-        Write::Create { child, object } if child.kind == ChildKind::ConfigMap && child.name.starts_with(&prefix) => {
-            Some(object)
-        }
-        _ => None,
-    });
-    let options: Vec<String> = maps
-        .filter_map(|map| Some(map["data"]["jvm.options"].as_str()?.to_owned()))
-        .flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.starts_with("--add-opens="))
-        .collect();
-    assert!(!options.is_empty(), "{class} is started without options of the operator's");
-    options
+    let map = match class {
+        _ if class == NAME_SERVER.0 => config::name_server(&cluster),
+        _ if class == CONTROLLER.0 => config::controller(&cluster),
+        _ => config::broker(&cluster, "shop-broker-0"),
+    };
+    let options = map.data.unwrap_or_default().remove("jvm.options").expect("options of the JVM");
+    let opened: Vec<String> = options.lines().filter(|l| l.starts_with("--add-opens=")).map(str::to_owned).collect();
+    assert!(!opened.is_empty(), "{class} is started without options of the operator's");
+    opened
 }
 
 /// The folder with the engine's jars, filled by Maven when it is empty.
