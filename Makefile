@@ -39,6 +39,9 @@ test-fast: lint unit ## no cluster, no image: seconds after the first build
 lint: ## format and clippy
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	@# Tests that `cargo test` does not start by itself are no part of all targets.
+	@$(CARGO) clippy -p gantry-operator --test api_server --test engine_real --quiet -- -D warnings
+	@$(CARGO) clippy -p gantry-e2e --test e2e --quiet -- -D warnings
 unit: ## unit tests, goldens, rules, the simulation's fixed seeds
 	@$(CARGO) test --workspace --quiet
 engine: ## the engine client against a real engine

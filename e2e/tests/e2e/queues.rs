@@ -84,7 +84,9 @@ fn a_topic_that_is_read_only_takes_no_message_until_it_is_read_write_again() -> 
             "{name} produce --protocol remoting --endpoint {NAME_SERVERS} --topic sealed --run {name} --count 1 --type normal"
         ))?;
         let summary = session.event(&name, "summary")?;
-        Ok(if summary["ok"] == true { None } else { Some(session.event(&name, "failed")?["error"].to_string()) })
+        let said =
+            if summary["ok"] == true { None } else { Some(session.event(&name, "failed")?["error"].to_string()) };
+        anyhow::Ok(said)
     };
     for (permission, refusal) in
         [("ReadWrite", None), ("ReadOnly", Some("No route info of this topic")), ("ReadWrite", None)]
