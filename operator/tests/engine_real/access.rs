@@ -124,7 +124,7 @@ impl Test {
         let change = AccessChange { create_users: vec![user_named("orders", SECRET)], ..AccessChange::default() };
         let write = EngineWrite::ChangeAccess { broker: at(port), change };
         assert!(signed.execute(&cluster, &write).await.unwrap().is_complete(), "a body is signed as well");
-        let held = signed.access(&cluster, &at(port), true).await.unwrap();
+        let held = signed.access(&cluster, &at(port), false).await.unwrap();
         assert_eq!(held.users.keys().collect::<Vec<_>>(), [user, "orders"]);
         self.step("a broker took what was signed by a user of its, and refused all else");
     }

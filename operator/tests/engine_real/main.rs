@@ -109,7 +109,7 @@ impl Test {
         self.topics_are_created_and_refusals_attributed().await;
         self.a_list_with_an_equal_topic_is_still_carried_out().await;
         self.attributes_are_set_and_taken_away().await;
-        self.a_replica_that_lost_a_topic_copies_it_when_its_master_is_written_once_more().await;
+        self.a_replica_that_lost_a_topic_copies_it_and_a_master_stays_as_it_is_when_written_once_more().await;
         self.groups_are_created_and_refusals_attributed().await;
         self.an_import_changes_nothing().await;
         self.ten_thousand_topics_take_a_few_calls().await;
