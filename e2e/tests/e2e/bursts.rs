@@ -140,6 +140,7 @@ fn objects_of_a_cluster_that_is_dead_go_with_it_or_their_namespace_and_kept_ones
     grave.apply(dead)?;
     grave.apply(&topic("kept", "dead", "dead", ""))?;
     grave.apply(&topic("held", "dead", "dead", ", deletionPolicy: Delete"))?;
+    grave.apply(&topic("never", "dead", "dead", ", deletionPolicy: Delete"))?;
     let object = |name: &str| format!("topics.rocketmq.gantry.dev/{name}");
     until("the finalizer is on", SOON, || {
         let held = grave.get(&object("held"))?;
@@ -147,6 +148,11 @@ fn objects_of_a_cluster_that_is_dead_go_with_it_or_their_namespace_and_kept_ones
         Ok(Answer::when(on, (), || held["status"].to_string()))
     })?;
     grave.kubectl(&["delete", &object("kept"), "--timeout=20s"])?;
+    // What the engine never had by this object is not this object's to delete.
+    grave.kubectl(&["delete", &object("never"), "--timeout=20s"])?;
+    let adopt =
+        ["patch", &object("held"), "--subresource=status", "--type=merge", "-p", r#"{"status": {"adopted": true}}"#];
+    grave.kubectl(&adopt)?;
     grave.kubectl(&["delete", &object("held"), "--wait=false"])?;
     until("it says that it waits for its cluster", SOON, || {
         let held = grave.get(&object("held"))?;

@@ -11,8 +11,6 @@ pub struct Memory {
     pub heap: i64,
     /// `-XX:MaxDirectMemorySize`.
     pub direct: i64,
-    /// `-Dio.netty.maxDirectMemory` of brokers: what connections may hold beside the JDK's direct memory. Elsewhere they share that.
-    pub netty: i64,
 }
 
 /// What a role needs beside heap and direct memory, and the shares of what remains.
@@ -46,8 +44,11 @@ const MOST_HEAP: i64 = 8 * 1024;
 /// Above this netty's pools never grow in practice.
 const MOST_DIRECT: i64 = 4 * 1024;
 
-/// Least that connections of a broker may hold: below it the bound of address space is above what is left, and page cache and luck make up for it.
-const LEAST_NETTY: i64 = 320;
+/// Least budget of netty in a broker. Some forty threads that store messages take 170 MiB of it in buffers of 4.06 MiB each, and keep them; with 320 MiB
+/// and 48 sending threads beside those, storing failed for good under load (`OutOfDirectMemoryError`), delayed messages among the rest.
+const LEAST_NETTY: i64 = 512;
+/// What one more thread that stores messages keeps of it: 4 MiB and 64 KiB (MessageExtEncoder.java), rounded up.
+const STORING_THREAD: i64 = 5;
 
 impl Memory {
     /// The limit of a role where the user sets none, in MiB.
@@ -78,9 +79,14 @@ impl Memory {
         if heap < s.least.0 {
             return None;
         }
-        let left = limit - s.fixed - heap - direct;
-        let netty = if component == Component::Broker { left.max(LEAST_NETTY) } else { 0 };
-        (left >= 0).then_some(Self { limit, heap, direct, netty })
+        (s.fixed + heap + direct <= limit).then_some(Self { limit, heap, direct })
+    }
+
+    /// `-Dio.netty.maxDirectMemory` of a broker, in MiB, with so many threads of its configuration that store messages. It is a bound of address space and
+    /// no part of the limit: buffers are touched as far as the longest message goes, and page cache gives way to them.
+    #[must_use]
+    pub fn netty(self, storing_threads: i64) -> i64 {
+        (self.limit / 2).max(LEAST_NETTY) + STORING_THREAD * storing_threads
     }
 
     /// Least and most of what the API takes as `heap_percent` that fits a limit, where anything does.
@@ -101,11 +107,7 @@ mod tests {
         for component in Component::ALL {
             for limit in Memory::least(component)..40_000 {
                 let m = Memory::divide(component, limit, None).unwrap_or_else(|| panic!("{component:?} {limit}"));
-                let sum = m.heap + m.direct + shares(component).fixed;
-                assert!(sum <= limit, "{component:?} {m:?}");
-                // Brokers from 1184 MiB up: connections, too, have only what the rest leaves.
-                let small = component == Component::Broker && limit < 1184;
-                assert!(if small { m.netty == LEAST_NETTY } else { sum + m.netty <= limit }, "{component:?} {m:?}");
+                assert!(m.heap + m.direct + shares(component).fixed <= limit, "{component:?} {m:?}");
             }
             assert_eq!(Memory::divide(component, Memory::least(component) - 1, None), None);
             assert!(Memory::divide(component, Memory::default_limit(component), None).is_some());
@@ -116,6 +118,13 @@ mod tests {
     fn a_broker_leaves_a_third_of_a_large_limit_to_the_page_cache() {
         let m = Memory::divide(Component::Broker, 16 * 1024, None).unwrap();
         assert!(m.limit - m.heap - m.direct > m.limit / 3, "{m:?}");
+    }
+
+    #[test]
+    fn every_thread_that_stores_messages_has_room_for_its_buffer() {
+        let m = Memory::divide(Component::Broker, 1024, None).unwrap();
+        assert_eq!((m.netty(0), m.netty(48)), (512, 752));
+        assert_eq!(Memory::divide(Component::Broker, 8 * 1024, None).unwrap().netty(0), 4 * 1024);
     }
 
     #[test]

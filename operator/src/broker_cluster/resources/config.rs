@@ -21,6 +21,14 @@ pub const LIVE_FILE: &str = "live.conf";
 /// Heap from which the G1 collector pays off, in MiB; below it the serial collector needs less memory and fewer threads.
 const G1_FROM: i64 = 1024;
 
+/// Keys that say how many threads store messages, each with a buffer that it keeps.
+const STORING_THREADS: [&str; 4] = [
+    "sendMessageThreadPoolNums",
+    "putMessageFutureThreadPoolNums",
+    "ackMessageThreadPoolNums",
+    "endTransactionThreadPoolNums",
+];
+
 /// Name servers'.
 #[must_use]
 pub fn name_server(cluster: &Cluster) -> ConfigMap {
@@ -281,8 +289,9 @@ fn jvm_options(pods: &Pods) -> String {
     };
     lines.extend(more.iter().map(|o| (*o).to_owned()));
     if pods.component == Component::Broker {
-        // A bound of address space; what is resident is what connections hold at the time.
-        lines.push(format!("-Dio.netty.maxDirectMemory={}", m.netty << 20));
+        let threads = STORING_THREADS.iter().filter_map(|key| pods.config.get(*key)?.trim().parse::<i64>().ok());
+        let threads = threads.map(|n| n.clamp(0, 1024)).sum();
+        lines.push(format!("-Dio.netty.maxDirectMemory={}", m.netty(threads) << 20));
     }
     // The JVM refuses to start with two collectors: the user's takes the place of ours.
     let collector = |o: &str| o.starts_with("-XX:+Use") && o.ends_with("GC");
