@@ -9,12 +9,13 @@ use gantry_e2e::wait::{Answer, until};
 
 use crate::shop::Shop;
 
-/// The bound of the promise is 10 s from the watch event; the rest is this machine's.
-const REPAIR: Duration = Duration::from_secs(30);
+/// What is promised. An operator that only looks again every 20 s, as it does at a cluster that is as declared, does not keep it.
+const REPAIR: Duration = Duration::from_secs(10);
 const OURS: &str = "app.kubernetes.io/managed-by=gantry,app.kubernetes.io/instance=shop";
 
 #[test]
-fn a_deleted_child_of_any_kind_comes_back_and_no_pod_is_restarted() -> Result<()> {
+fn a_child_of_any_kind_that_is_deleted_or_edited_is_put_right_within_10_seconds_and_no_pod_is_restarted() -> Result<()>
+{
     let shop = Shop::ready()?;
     let before = pods(&shop, "app.kubernetes.io/component!=proxy")?;
     let mut children = 0;
@@ -26,6 +27,12 @@ fn a_deleted_child_of_any_kind_comes_back_and_no_pod_is_restarted() -> Result<()
             until(&format!("{name} is back"), REPAIR, || {
                 let uid = shop.namespace.get(&name)?["metadata"]["uid"].clone();
                 Ok(Answer::when(uid != child["metadata"]["uid"], (), || "it is still the old one".into()))
+            })?;
+            let version = "app.kubernetes.io/version";
+            shop.namespace.kubectl(&["label", &name, "--overwrite", &format!("{version}=mine")])?;
+            until(&format!("{name} is labelled as before"), REPAIR, || {
+                let now = shop.namespace.get(&name)?["metadata"]["labels"][version].clone();
+                Ok(Answer::when(now == child["metadata"]["labels"][version], (), || now.to_string()))
             })?;
             children += 1;
         }
@@ -40,7 +47,7 @@ fn a_deleted_child_of_any_kind_comes_back_and_no_pod_is_restarted() -> Result<()
 fn a_set_that_was_scaled_by_hand_is_scaled_back() -> Result<()> {
     let shop = Shop::ready()?;
     shop.namespace.kubectl(&["scale", "statefulset/shop-nameserver", "--replicas=1"])?;
-    until("there are two name servers again", Duration::from_secs(120), || {
+    until("there are two name servers again", REPAIR, || {
         let replicas = shop.namespace.get("statefulset/shop-nameserver")?["spec"]["replicas"].clone();
         Ok(Answer::when(replicas == 2, (), || replicas.to_string()))
     })?;

@@ -16,7 +16,7 @@ async fn lease(client: &Client, namespace: &str) -> Value {
 /// An operator, and what it asks of the API server.
 async fn start(identity: &str, home: &str) -> (Operator, Requests) {
     let (client, requests) = recorded(None).await;
-    (Operator::start(client, identity, home, home), requests)
+    (Operator::start(client, identity, home, &[home]), requests)
 }
 
 #[tokio::test(flavor = "multi_thread")]

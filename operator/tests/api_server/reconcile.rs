@@ -86,7 +86,7 @@ async fn a_second_pass_over_a_cluster_writes_nothing_at_all() {
     let home = namespace(&admin, "quiet", json!({})).await;
     put(&admin, &home, &cluster()).await;
     let (client, requests) = recorded(None).await;
-    let operator = Operator::start(client, "one", &home, &home);
+    let operator = Operator::start(client, "one", &home, &[&home]);
     made(&admin, &home).await;
     // The pass that sees what was created has a status to write.
     passes(&operator, 2).await;
@@ -103,7 +103,7 @@ async fn a_child_that_is_deleted_or_edited_is_put_right() {
     let admin = admin().await;
     let home = namespace(&admin, "repair", json!({})).await;
     put(&admin, &home, &cluster()).await;
-    let operator = Operator::start(recorded(None).await.0, "one", &home, &home);
+    let operator = Operator::start(recorded(None).await.0, "one", &home, &[&home]);
     made(&admin, &home).await;
     for kind in KINDS {
         let child = children(&admin, &home, kind).await.remove(0);
@@ -126,5 +126,58 @@ async fn a_child_that_is_deleted_or_edited_is_put_right() {
         })
         .await;
     }
+    operator.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_several_namespaces_an_operator_serves_those_that_it_is_told() {
+    let admin = admin().await;
+    let mut homes = Vec::new();
+    for name in ["served-a", "served-b", "unserved"] {
+        let home = namespace(&admin, name, json!({})).await;
+        put(&admin, &home, &cluster()).await;
+        homes.push(home);
+    }
+    let operator = Operator::start(recorded(None).await.0, "one", &homes[0], &[&homes[0], &homes[1]]);
+    made(&admin, &homes[0]).await;
+    made(&admin, &homes[1]).await;
+    passes(&operator, 2).await;
+    for kind in KINDS {
+        assert!(children(&admin, &homes[2], kind).await.is_empty(), "{kind:?}");
+    }
+    let object = send(&admin, "GET", &path(&cluster(), &homes[2]), &Value::Null).await.body;
+    assert!(object["status"].is_null(), "{object}");
+    operator.stop().await.unwrap();
+}
+
+/// Waits for an Event about the cluster of which `note` has this.
+async fn told(client: &Client, namespace: &str, reason: &str, part: &str) {
+    until(&format!("an Event {reason} with {part:?}"), async || {
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        let all = send(client, "GET", &path, &Value::Null).await.body["items"].take();
+        let notes: Vec<String> = all
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|e| e["reason"] == reason && e["regarding"]["kind"] == "BrokerCluster")
+            .map(|e| e["note"].to_string())
+            .collect();
+        if notes.iter().any(|n| n.contains(part)) { Ok(()) } else { Err(format!("{notes:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_tell_what_was_created_and_which_field_of_what_was_changed() {
+    let admin = admin().await;
+    let home = namespace(&admin, "told", json!({})).await;
+    put(&admin, &home, &cluster()).await;
+    let operator = Operator::start(recorded(None).await.0, "one", &home, &[&home]);
+    made(&admin, &home).await;
+    told(&admin, &home, "Created", "created").await;
+    let mut more = cluster();
+    more["spec"]["nameServers"] = json!({"replicas": 3});
+    put(&admin, &home, &more).await;
+    told(&admin, &home, "Updated", "changed StatefulSet/shop-nameserver: spec.replicas").await;
     operator.stop().await.unwrap();
 }

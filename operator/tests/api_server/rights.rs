@@ -62,7 +62,7 @@ async fn the_chart_grants_what_the_operator_uses_and_nothing_else() {
     }
     let (client, requests) = recorded(Some("system:serviceaccount:gantry-system:gantry-operator")).await;
     let recorded_client = client.clone();
-    let operator = Operator::start(client, "gantry-operator-0", HOME, watched);
+    let operator = Operator::start(client, "gantry-operator-0", HOME, &[watched]);
     put(&admin, watched, &cluster()).await;
     made(&admin, watched).await;
     topics_and_groups(&admin, watched).await;

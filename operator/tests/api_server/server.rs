@@ -144,10 +144,10 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts one for a namespace, with its Lease in `home`.
-    pub fn start(client: Client, identity: &str, home: &str, watched: &str) -> Self {
+    /// Starts one for some namespaces, with its Lease in `home`.
+    pub fn start(client: Client, identity: &str, home: &str, watched: &[&str]) -> Self {
         let settings = Settings {
-            watch_namespaces: vec![watched.into()],
+            watch_namespaces: watched.iter().map(|n| (*n).to_owned()).collect(),
             namespace: home.into(),
             identity: identity.into(),
             resync_seconds: 5,
