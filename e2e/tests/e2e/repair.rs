@@ -17,6 +17,8 @@ const OURS: &str = "app.kubernetes.io/managed-by=gantry,app.kubernetes.io/instan
 fn a_child_of_any_kind_that_is_deleted_or_edited_is_put_right_within_10_seconds_and_no_pod_is_restarted() -> Result<()>
 {
     let shop = Shop::ready()?;
+    // A configuration of which the last pod is about to go is no child that comes back.
+    shop.namespace.wait_for_condition("brokercluster/shop", "Progressing", "False", Duration::from_secs(300))?;
     let before = pods(&shop, "app.kubernetes.io/component!=proxy")?;
     let mut children = 0;
     for kind in ["service", "configmap", "poddisruptionbudget", "serviceaccount", "statefulset", "deployment"] {
