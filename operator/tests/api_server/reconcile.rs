@@ -178,6 +178,12 @@ async fn events_tell_what_was_created_and_which_field_of_what_was_changed() {
     let mut more = cluster();
     more["spec"]["nameServers"] = json!({"replicas": 3});
     put(&admin, &home, &more).await;
-    told(&admin, &home, "Updated", "changed StatefulSet/shop-nameserver: spec.replicas").await;
+    told(
+        &admin,
+        &home,
+        "Updated",
+        "changed StatefulSet/shop-nameserver: metadata.annotations.gantry.dev/replicas, spec.replicas",
+    )
+    .await;
     operator.stop().await.unwrap();
 }
