@@ -115,7 +115,7 @@ flock 9
 
 kind=$(builder)
 if [ "$kind" != staged ]; then
-    key=$({ echo "$kind $name" && files "${sources[@]}" "${containerfile#"$root"/}" broker-image/pom.xml broker-image/admin.logback.xml; } | hash)
+    key=$({ echo "$kind $name" && files "${sources[@]}" "${containerfile#"$root"/}" broker-image/pom.xml broker-image/guard broker-image/admin.logback.xml; } | hash)
     archive=$cache/images/${name##*/}-$key.tar
     archive=${archive//:/-}
     step "image $name ($kind)" "$archive" build_in_containers "$kind"
@@ -136,7 +136,7 @@ if [ "$image" = engine ]; then
     step "Java runtime" "$cache/parts/java-$key/java" "$here/parts.sh" java
     parts+=("$cache/parts/java-$key/java")
     inputs+=" java-$key"
-    key=$({ echo "$version" && files broker-image/pom.xml broker-image/parts.sh broker-image/admin.logback.xml; } | hash)
+    key=$({ echo "$version" && files broker-image/pom.xml broker-image/guard broker-image/parts.sh broker-image/admin.logback.xml; } | hash)
     mkdir -p "$cache/parts/engine-$key"
     step "RocketMQ $version" "$cache/parts/engine-$key/engine" "$here/parts.sh" engine "$version"
     parts+=("$cache/parts/engine-$key/engine")

@@ -11,8 +11,9 @@ use crate::settings::Settings;
 
 const JAVA: &str = "/opt/java/bin/java";
 const HOME: &str = "/opt/rocketmq";
-/// The engine's jars, then those that a derived image adds.
-const JAR_FOLDERS: [&str; 2] = ["/opt/rocketmq/lib", "/opt/rocketmq/plugins"];
+/// Classes of the engine as they must be, the engine's jars, then those that a derived image adds where it does.
+const JAR_FOLDERS: [&str; 3] = ["/opt/rocketmq/guard", "/opt/rocketmq/lib", PLUGINS];
+const PLUGINS: &str = "/opt/rocketmq/plugins";
 
 /// Why the Java process did not come to be.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +80,7 @@ fn class_path() -> Result<String, JavaError> {
     for folder in JAR_FOLDERS.map(Path::new) {
         match list(folder) {
             Ok(found) => jars.extend(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound && !jars.is_empty() => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound && folder == Path::new(PLUGINS) => {}
             Err(source) => return Err(JavaError::Jars { folder: folder.to_owned(), source }),
         }
     }

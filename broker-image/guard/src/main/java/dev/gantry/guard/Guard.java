@@ -1,0 +1,90 @@
+package dev.gantry.guard;
+
+import static net.bytebuddy.matcher.ElementMatchers.named;
+import static net.bytebuddy.matcher.ElementMatchers.takesArguments;
+
+import java.io.IOException;
+import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.LinkedHashMap;
+import java.util.Map;
+import java.util.Set;
+import java.util.zip.ZipEntry;
+import java.util.zip.ZipOutputStream;
+import net.bytebuddy.ByteBuddy;
+import net.bytebuddy.asm.Advice;
+import net.bytebuddy.asm.MemberSubstitution;
+import net.bytebuddy.description.modifier.FieldManifestation;
+import net.bytebuddy.description.modifier.Visibility;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.store.CommitLog;
+import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
+
+/**
+ * Writes two classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master. What the
+ * engine does instead, and how it loses messages by it: docs/design/0012-acknowledged-alone.md. An engine in which one of the places is not found is
+ * refused: somebody has to look whether it still has the defect.
+ */
+public final class Guard {
+    private Guard() { }
+
+    /**
+     * Writes the changed classes into a jar that must come before the engine's on the class path.
+     *
+     * @param arguments the jar
+     * @throws IOException where it can't be written
+     */
+    public static void main(String[] arguments) throws IOException {
+        try (OutputStream file = Files.newOutputStream(Path.of(arguments[0])); ZipOutputStream jar = new ZipOutputStream(file)) {
+            for (Map.Entry<String, byte[]> changed : classes().entrySet()) {
+                ZipEntry entry = new ZipEntry(changed.getKey().replace('.', '/') + ".class");
+                // The same bytes from the same sources: no time of the build.
+                entry.setTime(0);
+                jar.putNextEntry(entry);
+                jar.write(changed.getValue());
+                jar.closeEntry();
+            }
+        }
+    }
+
+    /** The changed classes by their names. */
+    static Map<String, byte[]> classes() {
+        Map<String, byte[]> classes = new LinkedHashMap<>();
+        classes.put(AutoSwitchHAService.class.getName(), service());
+        classes.put(CommitLog.class.getName(), log());
+        return classes;
+    }
+
+    private static byte[] service() {
+        must(AutoSwitchHAService.class, "setSyncStateSet", Set.class);
+        must(AutoSwitchHAService.class, "getSyncStateSet");
+        return new ByteBuddy().redefine(AutoSwitchHAService.class)
+            .defineField("agreed", Set.class, Visibility.PRIVATE, FieldManifestation.VOLATILE)
+            .visit(Advice.to(Agree.class).on(named("setSyncStateSet").and(takesArguments(Set.class))))
+            .visit(Advice.to(WaitForAgreed.class).on(named("getSyncStateSet").and(takesArguments(0))))
+            .make().getBytes();
+    }
+
+    private static byte[] log() {
+        must(CommitLog.class, "needHandleHA", MessageExt.class);
+        must(CommitLog.class, "getConfirmOffset");
+        must(CommitLog.class, "getConfirmOffsetDirectly");
+        return new ByteBuddy().redefine(CommitLog.class)
+            .visit(Advice.to(FormerMaster.class).on(named("needHandleHA").and(takesArguments(MessageExt.class))))
+            .visit(MemberSubstitution.strict()
+                .method(named("getLocalSyncStateSet"))
+                .replaceWith(must(AutoSwitchHAService.class, "getSyncStateSet"))
+                .on(named("getConfirmOffset").or(named("getConfirmOffsetDirectly"))))
+            .make().getBytes();
+    }
+
+    private static java.lang.reflect.Method must(Class<?> in, String name, Class<?>... takes) {
+        try {
+            return in.getDeclaredMethod(name, takes);
+        } catch (NoSuchMethodException missing) {
+            throw new IllegalStateException("this engine has no " + in.getSimpleName() + "." + name
+                + " as it was: see in its source whether it still acknowledges alone (docs/design/0012-acknowledged-alone.md)", missing);
+        }
+    }
+}

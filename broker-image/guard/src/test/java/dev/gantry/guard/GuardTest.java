@@ -1,0 +1,179 @@
+package dev.gantry.guard;
+
+import static org.junit.jupiter.api.Assertions.assertEquals;
+import static org.mockito.Mockito.CALLS_REAL_METHODS;
+import static org.mockito.Mockito.RETURNS_DEEP_STUBS;
+import static org.mockito.Mockito.mock;
+import static org.mockito.Mockito.when;
+import static org.mockito.Mockito.withSettings;
+
+import java.io.IOException;
+import java.lang.reflect.Field;
+import java.lang.reflect.Method;
+import java.util.Map;
+import java.util.Set;
+import net.bytebuddy.dynamic.ClassFileLocator;
+import org.apache.rocketmq.common.BrokerConfig;
+import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.common.message.MessageExtBrokerInner;
+import org.apache.rocketmq.store.CommitLog;
+import org.apache.rocketmq.store.DefaultMessageStore;
+import org.apache.rocketmq.store.config.BrokerRole;
+import org.apache.rocketmq.store.config.MessageStoreConfig;
+import org.apache.rocketmq.store.ha.HAConnection;
+import org.apache.rocketmq.store.ha.HAConnectionStateNotificationService;
+import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAConnection;
+import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
+import org.junit.jupiter.api.Test;
+
+/** Each with the engine's class and with the changed one: where the engine's own does right, a guard has become needless. */
+class GuardTest {
+    private static final Set<Long> ALL = Set.of(1L, 2L, 3L);
+
+    /** The class that is tested, and the store that it is a part of. */
+    private record World(Class<?> service, Class<?> log, Object store) {
+        static World engine() {
+            return of(AutoSwitchHAService.class.getClassLoader());
+        }
+
+        /** The store anew with the changed classes; of the rest that of the tests. */
+        static World guarded() {
+            Map<String, byte[]> changed = Guard.classes();
+            return of(new ClassLoader(GuardTest.class.getClassLoader()) {
+                @Override
+                protected synchronized Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
+                    if (!name.startsWith("org.apache.rocketmq.store.") || name.contains(".config.")) {
+                        return super.loadClass(name, resolve);
+                    }
+                    Class<?> loaded = findLoadedClass(name);
+                    if (loaded != null) {
+                        return loaded;
+                    }
+                    try {
+                        byte[] code = changed.containsKey(name) ? changed.get(name)
+                            : ClassFileLocator.ForClassLoader.of(getParent()).locate(name).resolve();
+                        return defineClass(name, code, 0, code.length);
+                    } catch (IOException unreadable) {
+                        throw new ClassNotFoundException(name, unreadable);
+                    }
+                }
+            });
+        }
+
+        private static World of(ClassLoader loader) {
+            try {
+                Class<?> store = loader.loadClass(DefaultMessageStore.class.getName());
+                return new World(loader.loadClass(AutoSwitchHAService.class.getName()), loader.loadClass(CommitLog.class.getName()),
+                    mock(store, RETURNS_DEEP_STUBS));
+            } catch (ClassNotFoundException missing) {
+                throw new AssertionError(missing);
+            }
+        }
+
+        Object agreedBy(Set<Long> replicas) throws Exception {
+            Object service = service().getDeclaredConstructor().newInstance();
+            set(service, "defaultMessageStore", store);
+            set(service, "haConnectionStateNotificationService",
+                mock(service().getClassLoader().loadClass(HAConnectionStateNotificationService.class.getName())));
+            service().getMethod("setLocalBrokerId", Long.class).invoke(service, 1L);
+            agree(service, replicas);
+            return service;
+        }
+
+        void agree(Object service, Set<Long> replicas) throws Exception {
+            service().getMethod("setSyncStateSet", Set.class).invoke(service, replicas);
+        }
+
+        void lose(Object service, long replica) throws Exception {
+            ClassLoader loader = service().getClassLoader();
+            Class<?> type = loader.loadClass(AutoSwitchHAConnection.class.getName());
+            Object connection = mock(type);
+            when(type.getMethod("getSlaveId").invoke(connection)).thenReturn(replica);
+            service().getMethod("removeConnection", loader.loadClass(HAConnection.class.getName())).invoke(service, connection);
+        }
+
+        Object waitedFor(Object service) throws Exception {
+            return service().getMethod("getSyncStateSet").invoke(service);
+        }
+
+        Object newLog() throws Exception {
+            Object log = mock(this.log, withSettings().defaultAnswer(CALLS_REAL_METHODS));
+            set(log, "defaultMessageStore", store);
+            return log;
+        }
+    }
+
+    private static void set(Object object, String name, Object value) throws Exception {
+        for (Class<?> type = object.getClass(); type != null; type = type.getSuperclass()) {
+            for (Field field : type.getDeclaredFields()) {
+                if (field.getName().equals(name)) {
+                    field.setAccessible(true);
+                    field.set(object, value);
+                    return;
+                }
+            }
+        }
+        throw new AssertionError("no field " + name);
+    }
+
+    @Test
+    void aReplicaIsWaitedForUntilTheControllersAgreeThatItIsNot() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Object service = world.agreedBy(ALL);
+            assertEquals(ALL, world.waitedFor(service));
+            world.lose(service, 2);
+            world.lose(service, 3);
+            assertEquals(guarded ? ALL : Set.of(1L), world.waitedFor(service));
+            world.agree(service, Set.of(1L));
+            assertEquals(Set.of(1L), world.waitedFor(service));
+        }
+    }
+
+    @Test
+    void nobodyReadsWhatAnAgreedReplicaLacks() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Object service = world.agreedBy(ALL);
+            MessageStoreConfig config = new MessageStoreConfig();
+            config.setAllAckInSyncStateSet(true);
+            stub(world, config, service);
+            Object log = world.newLog();
+            set(log, "confirmOffset", 700L);
+            world.lose(service, 2);
+            world.lose(service, 3);
+            assertEquals(guarded ? 700L : 900L, log.getClass().getMethod("getConfirmOffset").invoke(log));
+            assertEquals(guarded ? 700L : 900L, log.getClass().getMethod("getConfirmOffsetDirectly").invoke(log));
+        }
+    }
+
+    @Test
+    void aMessageThatTheFormerMasterTookWaitsForReplicas() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            MessageStoreConfig config = new MessageStoreConfig();
+            stub(world, config, world.agreedBy(ALL));
+            Object log = world.newLog();
+            Method waits = world.log.getDeclaredMethod("needHandleHA", MessageExt.class);
+            waits.setAccessible(true);
+            config.setBrokerRole(BrokerRole.SLAVE);
+            assertEquals(guarded, waits.invoke(log, new MessageExtBrokerInner()));
+            config.setBrokerRole(BrokerRole.SYNC_MASTER);
+            assertEquals(true, waits.invoke(log, new MessageExtBrokerInner()));
+            MessageExtBrokerInner careless = new MessageExtBrokerInner();
+            careless.setWaitStoreMsgOK(false);
+            assertEquals(false, waits.invoke(log, careless));
+        }
+    }
+
+    private static void stub(World world, MessageStoreConfig config, Object service) throws Exception {
+        Object store = world.store;
+        Class<?> type = store.getClass();
+        BrokerConfig broker = new BrokerConfig();
+        broker.setEnableControllerMode(true);
+        when(type.getMethod("getBrokerConfig").invoke(store)).thenReturn(broker);
+        when(type.getMethod("getMessageStoreConfig").invoke(store)).thenReturn(config);
+        when(type.getMethod("getMaxPhyOffset").invoke(store)).thenReturn(900L);
+        when(type.getMethod("getHaService").invoke(store)).thenReturn(service);
+    }
+}
