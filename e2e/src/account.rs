@@ -64,7 +64,7 @@ impl Account {
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({"topic": self.topic, "acked": self.acked, "lost": self.lost.len(), "skipped": self.skipped, "late": self.late, "undone": self.undone.len(),
-            "failed": self.failed.len(), "duplicates": self.duplicates, "disordered": self.disordered})
+            "failed": self.failed.len(), "failures": self.failed, "duplicates": self.duplicates, "disordered": self.disordered})
     }
 }
 
@@ -85,7 +85,9 @@ pub(crate) fn account(flow: &Flow, events: &[Value]) -> Account {
     Account {
         topic: flow.topic.into(),
         acked: acked.len(),
-        failed: of(events, &out, "failed").map(|e| e["error"].as_str().unwrap_or_default().to_owned()).collect(),
+        failed: of(events, &out, "failed")
+            .map(|e| format!("after {} ms: {}", e["ms"], e["error"].as_str().unwrap_or_default()))
+            .collect(),
         lost: acked.iter().copied().filter(|s| !distinct.contains(s)).collect(),
         skipped: 0,
         late: 0,

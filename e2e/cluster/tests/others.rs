@@ -136,22 +136,25 @@ fn without_a_registry_or_a_tool_it_is_said_what_to_do() {
 #[test]
 fn kind_is_asked_for_a_cluster_where_a_container_engine_answers() {
     let fakes = Fakes::new("kind", &["kind", "docker"]);
-    fakes.succeeds("build", &[]);
-    fakes.succeeds("up --nodes 3", &[]);
+    fakes.succeeds("--name other build", &[]);
+    fakes.succeeds("--name other up --nodes 3", &[]);
     let archive = fakes.archive("gantry/rocketmq:5.5.0");
     // A registry is for clusters that are named.
-    fakes.succeeds(&format!("load {archive}"), &[("GANTRY_REGISTRY", "r.example/team")]);
-    assert_eq!(fakes.succeeds("image gantry/operator:1", &[("GANTRY_REGISTRY", "r.example")]), "gantry/operator:1\n");
-    assert!(fakes.fails("traces", &[]).contains("files "));
-    fakes.succeeds("down", &[]);
-    fakes.succeeds("traces", &[]);
+    fakes.succeeds(&format!("--name other load {archive}"), &[("GANTRY_REGISTRY", "r.example/team")]);
+    assert_eq!(
+        fakes.succeeds("--name other image gantry/operator:1", &[("GANTRY_REGISTRY", "r.example")]),
+        "gantry/operator:1\n"
+    );
+    assert!(fakes.fails("--name other traces", &[]).contains("files "));
+    fakes.succeeds("--name other down", &[]);
+    fakes.succeeds("--name other traces", &[]);
     let said: Vec<String> = fakes.said().into_iter().filter(|line| line != "docker info").collect();
     assert_eq!(
         said,
         [
-            "kind create cluster --wait=120s --name gantry-gantry --config /cache/clusters/gantry/kind.json --kubeconfig /cache/clusters/gantry/kubeconfig",
-            "kind load image-archive --name gantry-gantry /image.tar",
-            "kind delete cluster --name gantry-gantry",
+            "kind create cluster --wait=120s --name gantry-other --config /cache/clusters/other/kind.json --kubeconfig /cache/clusters/other/kubeconfig",
+            "kind load image-archive --name gantry-other /image.tar",
+            "kind delete cluster --name gantry-other",
         ]
     );
 }
