@@ -1,10 +1,12 @@
 package dev.gantry.guard;
 
 import static net.bytebuddy.matcher.ElementMatchers.named;
+import static net.bytebuddy.matcher.ElementMatchers.takesArgument;
 import static net.bytebuddy.matcher.ElementMatchers.takesArguments;
 
 import java.io.IOException;
 import java.io.OutputStream;
+import java.lang.reflect.Method;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
@@ -17,13 +19,17 @@ import net.bytebuddy.asm.Advice;
 import net.bytebuddy.asm.MemberSubstitution;
 import net.bytebuddy.description.modifier.FieldManifestation;
 import net.bytebuddy.description.modifier.Visibility;
+import net.bytebuddy.dynamic.ClassFileLocator;
 import org.apache.rocketmq.common.message.MessageExt;
+import org.apache.rocketmq.proxy.common.ProxyContext;
+import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes two classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master. What the
- * engine does instead, and how it loses messages by it: docs/design/0012-acknowledged-alone.md. An engine in which one of the places is not found is
+ * Writes three classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, and so
+ * that clients hear of a proxy's refusals. What the engine does instead: docs/design/0012-guard.md. An engine in which one of the places is not found is
  * refused: somebody has to look whether it still has the defect.
  */
 public final class Guard {
@@ -53,6 +59,8 @@ public final class Guard {
         Map<String, byte[]> classes = new LinkedHashMap<>();
         classes.put(AutoSwitchHAService.class.getName(), service());
         classes.put(CommitLog.class.getName(), log());
+        classes.put(DefaultMessagingProcessor.class.getName(), processor());
+        classes.put(RestoreId.class.getName(), ClassFileLocator.ForClassLoader.read(RestoreId.class));
         return classes;
     }
 
@@ -79,12 +87,19 @@ public final class Guard {
             .make().getBytes();
     }
 
-    private static java.lang.reflect.Method must(Class<?> in, String name, Class<?>... takes) {
+    private static byte[] processor() {
+        must(DefaultMessagingProcessor.class, "request", ProxyContext.class, String.class, RemotingCommand.class, long.class);
+        return new ByteBuddy().redefine(DefaultMessagingProcessor.class)
+            .visit(Advice.to(AnswerWhoAsked.class).on(named("request").and(takesArgument(2, RemotingCommand.class))))
+            .make().getBytes();
+    }
+
+    private static Method must(Class<?> in, String name, Class<?>... takes) {
         try {
             return in.getDeclaredMethod(name, takes);
         } catch (NoSuchMethodException missing) {
             throw new IllegalStateException("this engine has no " + in.getSimpleName() + "." + name
-                + " as it was: see in its source whether it still acknowledges alone (docs/design/0012-acknowledged-alone.md)", missing);
+                + " as it was: see in its source whether it still has the defect (docs/design/0012-guard.md)", missing);
         }
     }
 }

@@ -12,10 +12,16 @@ import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.atomic.AtomicInteger;
 import net.bytebuddy.dynamic.ClassFileLocator;
 import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageExtBrokerInner;
+import org.apache.rocketmq.proxy.common.ProxyContext;
+import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
+import org.apache.rocketmq.proxy.processor.RequestBrokerProcessor;
+import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.DefaultMessageStore;
 import org.apache.rocketmq.store.config.BrokerRole;
@@ -31,7 +37,7 @@ class GuardTest {
     private static final Set<Long> ALL = Set.of(1L, 2L, 3L);
 
     /** The class that is tested, and the store that it is a part of. */
-    private record World(Class<?> service, Class<?> log, Object store) {
+    private record World(ClassLoader loader, Class<?> service, Class<?> log, Object store) {
         static World engine() {
             return of(AutoSwitchHAService.class.getClassLoader());
         }
@@ -42,7 +48,8 @@ class GuardTest {
             return of(new ClassLoader(GuardTest.class.getClassLoader()) {
                 @Override
                 protected synchronized Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
-                    if (!name.startsWith("org.apache.rocketmq.store.") || name.contains(".config.")) {
+                    boolean anew = name.startsWith("org.apache.rocketmq.store.") || name.startsWith("org.apache.rocketmq.proxy.processor.");
+                    if (!anew || name.contains(".config.")) {
                         return super.loadClass(name, resolve);
                     }
                     Class<?> loaded = findLoadedClass(name);
@@ -63,7 +70,7 @@ class GuardTest {
         private static World of(ClassLoader loader) {
             try {
                 Class<?> store = loader.loadClass(DefaultMessageStore.class.getName());
-                return new World(loader.loadClass(AutoSwitchHAService.class.getName()), loader.loadClass(CommitLog.class.getName()),
+                return new World(loader, loader.loadClass(AutoSwitchHAService.class.getName()), loader.loadClass(CommitLog.class.getName()),
                     mock(store, RETURNS_DEEP_STUBS));
             } catch (ClassNotFoundException missing) {
                 throw new AssertionError(missing);
@@ -74,7 +81,7 @@ class GuardTest {
             Object service = service().getDeclaredConstructor().newInstance();
             set(service, "defaultMessageStore", store);
             set(service, "haConnectionStateNotificationService",
-                mock(service().getClassLoader().loadClass(HAConnectionStateNotificationService.class.getName())));
+                mock(loader.loadClass(HAConnectionStateNotificationService.class.getName())));
             service().getMethod("setLocalBrokerId", Long.class).invoke(service, 1L);
             agree(service, replicas);
             return service;
@@ -85,7 +92,6 @@ class GuardTest {
         }
 
         void lose(Object service, long replica) throws Exception {
-            ClassLoader loader = service().getClassLoader();
             Class<?> type = loader.loadClass(AutoSwitchHAConnection.class.getName());
             Object connection = mock(type);
             when(type.getMethod("getSlaveId").invoke(connection)).thenReturn(replica);
@@ -163,6 +169,37 @@ class GuardTest {
             MessageExtBrokerInner careless = new MessageExtBrokerInner();
             careless.setWaitStoreMsgOK(false);
             assertEquals(false, waits.invoke(log, careless));
+        }
+    }
+
+    @Test
+    void aRefusalHasTheNumberThatItsClientKnows() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            for (boolean fails : new boolean[] {false, true}) {
+                CompletableFuture<RemotingCommand> broker = new CompletableFuture<>();
+                Object processor = mock(world.loader.loadClass(DefaultMessagingProcessor.class.getName()),
+                    withSettings().defaultAnswer(CALLS_REAL_METHODS));
+                set(processor, "requestBrokerProcessor",
+                    mock(world.loader.loadClass(RequestBrokerProcessor.class.getName()), call -> broker));
+                RemotingCommand request = RemotingCommand.createRequestCommand(310, null);
+                int id = request.getOpaque();
+                AtomicInteger answered = new AtomicInteger(-1);
+                CompletableFuture<?> answer = (CompletableFuture<?>) processor.getClass()
+                    .getMethod("request", ProxyContext.class, String.class, RemotingCommand.class, long.class)
+                    .invoke(processor, null, "broker", request, 3000L);
+                CompletableFuture<Void> told = answer.handle((response, failure) -> {
+                    answered.set(request.getOpaque());
+                    return null;
+                });
+                if (fails) {
+                    broker.completeExceptionally(new IllegalStateException("the broker went"));
+                } else {
+                    broker.complete(null);
+                }
+                told.join();
+                assertEquals(guarded || !fails, answered.get() == id, "guarded " + guarded + ", fails " + fails);
+            }
         }
     }
 
