@@ -62,7 +62,7 @@ engine() {
         *) echo "no native libraries of the engine for $(uname -m)" >&2 && return 1 ;;
     esac
     rm -f "$2"/lib/*-osx-*.jar "$2"/lib/*-windows-*.jar "$2"/lib/*-linux-riscv64.jar "$2"/lib/*-linux-$other.jar
-    # Three of its classes are changed, so that nothing is acknowledged alone and no refusal goes unheard: guard/. Its tests run here, with this version of the engine.
+    # Four of its classes are changed: guard/. Its tests run here, with this version of the engine.
     mvn --batch-mode --quiet --file "$here/guard/pom.xml" -Drocketmq.version="$1" -Dgantry.target="$2.guard" clean package
     mkdir -p "$2/guard"
     cp "$2.guard/gantry-guard.jar" "$2/guard/"

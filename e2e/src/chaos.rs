@@ -37,8 +37,7 @@ spec:
   proxies: {replicas: 2, resources: {requests: {cpu: 50m}}}
 "#;
 
-/// Every type of message, over both protocols. The last is transactions: RocketMQ 5.5.0 keeps a core of every broker busy once it has seen one, so that
-/// tests of other things on small machines take those before, or the first four.
+/// Every type of message, over both protocols.
 pub const FLOWS: [Flow; 7] = [
     flow("ha-normal", GRPC, "normal"),
     flow("ha-fifo", GRPC, "fifo"),
@@ -48,8 +47,6 @@ pub const FLOWS: [Flow; 7] = [
     flow("ha-classic-delay", REMOTING, "delay"),
     flow("ha-transaction", GRPC, "transaction"),
 ];
-/// Those that leave the brokers time for other things.
-pub const CALM: usize = 6;
 
 const fn flow(topic: &'static str, (protocol, endpoint): (&'static str, &'static str), type_: &'static str) -> Flow {
     Flow { topic, protocol, endpoint, type_, rate: 10 }

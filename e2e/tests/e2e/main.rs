@@ -18,4 +18,3 @@ mod signals;
 mod topics;
 mod types;
 mod upgrade;
-mod wearing;

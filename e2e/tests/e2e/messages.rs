@@ -1,5 +1,7 @@
 //! Messages through the Service, with the official clients: every body checked, every count exact, order per group checked.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, Result, ensure};
 use gantry_e2e::clients::Client;
 use serde_json::Value;
@@ -7,25 +9,25 @@ use serde_json::Value;
 use crate::shop::{GRPC, REMOTING, Shop};
 
 /// One kind of message: which client sends, which receives, over what.
-pub struct Case {
+struct Case {
     /// Topic; the consumer group is `<name>-readers`.
-    pub name: &'static str,
+    name: &'static str,
     /// `spec.type` of the topic.
-    pub topic_type: &'static str,
+    topic_type: &'static str,
     /// `spec.delivery` of the group.
-    pub delivery: &'static str,
+    delivery: &'static str,
     /// Who sends, over which protocol.
-    pub send: (Client, &'static str),
+    send: (Client, &'static str),
     /// Who receives, over which protocol.
-    pub receive: (Client, &'static str),
+    receive: (Client, &'static str),
     /// Messages sent.
-    pub sent: u64,
+    sent: u64,
     /// Messages to be received.
-    pub received: u64,
+    received: u64,
 }
 
 /// The official Java client over gRPC.
-pub const GRPC_JAVA: (Client, &str) = (Client::Java, "--protocol grpc --endpoint");
+const GRPC_JAVA: (Client, &str) = (Client::Java, "--protocol grpc --endpoint");
 const GRPC_GO: (Client, &str) = (Client::Go, "--protocol grpc --endpoint");
 const REMOTING_JAVA: (Client, &str) = (Client::Java, "--protocol remoting --endpoint");
 
@@ -34,15 +36,15 @@ fn endpoint((_, protocol): (Client, &str)) -> &'static str {
 }
 
 /// All events of a sender and of a receiver; the last of each is its summary.
-pub struct Events {
+struct Events {
     /// Of who sent.
-    pub sent: Vec<Value>,
+    sent: Vec<Value>,
     /// Of who received.
-    pub received: Vec<Value>,
+    received: Vec<Value>,
 }
 
 /// Makes topic and group, sends, receives, and checks all of it.
-pub fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<Events> {
+fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<Events> {
     let shop = Shop::ready()?;
     let (topic, group) = (case.name, format!("{}-readers", case.name));
     shop.topic(topic, case.topic_type)?;
@@ -223,4 +225,26 @@ fn a_client_in_another_language_delays_messages() -> Result<()> {
         received: 10,
     };
     after_their_delay(&run(&case, "--type delay --delay-ms 5000", "--mode simple")?)
+}
+
+#[test]
+fn committed_transactions_over_grpc_arrive_and_those_rolled_back_do_not() -> Result<()> {
+    let case = Case {
+        name: "transaction",
+        topic_type: "Transaction",
+        delivery: "Concurrent",
+        send: GRPC_JAVA,
+        receive: GRPC_JAVA,
+        sent: 40,
+        received: 30,
+    };
+    let events = run(&case, "--type transaction --rollback-every 4", "--mode push")?;
+    let numbers = |events: &[Value], event: &str| -> BTreeSet<u64> {
+        events.iter().filter(|e| e["event"] == event).filter_map(|e| e["seq"].as_u64()).collect()
+    };
+    let (rolled_back, received) = (numbers(&events.sent, "rolledback"), numbers(&events.received, "received"));
+    ensure!(rolled_back.len() == 10, "rolled back {rolled_back:?}");
+    let missing: BTreeSet<u64> = (0..case.sent).filter(|number| !received.contains(number)).collect();
+    ensure!(missing == rolled_back, "missing {missing:?}, rolled back {rolled_back:?}");
+    Ok(())
 }

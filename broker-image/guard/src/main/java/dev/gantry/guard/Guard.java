@@ -20,6 +20,7 @@ import net.bytebuddy.asm.MemberSubstitution;
 import net.bytebuddy.description.modifier.FieldManifestation;
 import net.bytebuddy.description.modifier.Visibility;
 import net.bytebuddy.dynamic.ClassFileLocator;
+import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.proxy.common.ProxyContext;
 import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
@@ -28,9 +29,9 @@ import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes three classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, and so
- * that clients hear of a proxy's refusals. What the engine does instead: docs/design/0012-guard.md. An engine in which one of the places is not found is
- * refused: somebody has to look whether it still has the defect.
+ * Writes four classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, clients
+ * hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead: docs/design/0012-guard.md. An engine in which one of
+ * the places is not found is refused: somebody has to look whether it still has the defect.
  */
 public final class Guard {
     private Guard() { }
@@ -60,6 +61,7 @@ public final class Guard {
         classes.put(AutoSwitchHAService.class.getName(), service());
         classes.put(CommitLog.class.getName(), log());
         classes.put(DefaultMessagingProcessor.class.getName(), processor());
+        classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         classes.put(RestoreId.class.getName(), ClassFileLocator.ForClassLoader.read(RestoreId.class));
         return classes;
     }
@@ -91,6 +93,13 @@ public final class Guard {
         must(DefaultMessagingProcessor.class, "request", ProxyContext.class, String.class, RemotingCommand.class, long.class);
         return new ByteBuddy().redefine(DefaultMessagingProcessor.class)
             .visit(Advice.to(AnswerWhoAsked.class).on(named("request").and(takesArgument(2, RemotingCommand.class))))
+            .make().getBytes();
+    }
+
+    private static byte[] transactions() {
+        must(TransactionalMessageServiceImpl.class, "batchSendOpMessage");
+        return new ByteBuddy().redefine(TransactionalMessageServiceImpl.class)
+            .visit(Advice.to(Rest.class).on(named("batchSendOpMessage")))
             .make().getBytes();
     }
 

@@ -13,8 +13,13 @@ import java.lang.reflect.Method;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 import net.bytebuddy.dynamic.ClassFileLocator;
+import org.apache.rocketmq.broker.BrokerController;
+import org.apache.rocketmq.broker.transaction.queue.MessageQueueOpContext;
+import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageBridge;
+import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageExtBrokerInner;
@@ -48,7 +53,8 @@ class GuardTest {
             return of(new ClassLoader(GuardTest.class.getClassLoader()) {
                 @Override
                 protected synchronized Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
-                    boolean anew = name.startsWith("org.apache.rocketmq.store.") || name.startsWith("org.apache.rocketmq.proxy.processor.");
+                    boolean anew = name.startsWith("org.apache.rocketmq.store.") || name.startsWith("org.apache.rocketmq.proxy.processor.")
+                        || name.startsWith("org.apache.rocketmq.broker.transaction.");
                     if (!anew || name.contains(".config.")) {
                         return super.loadClass(name, resolve);
                     }
@@ -200,6 +206,25 @@ class GuardTest {
                 told.join();
                 assertEquals(guarded || !fails, answered.get() == id, "guarded " + guarded + ", fails " + fails);
             }
+        }
+    }
+
+    @Test
+    void aBrokerRestsAfterATransaction() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Class<?> type = world.loader.loadClass(TransactionalMessageServiceImpl.class.getName());
+            Object bridge = mock(world.loader.loadClass(TransactionalMessageBridge.class.getName()), RETURNS_DEEP_STUBS);
+            BrokerController controller = (BrokerController) bridge.getClass().getMethod("getBrokerController").invoke(bridge);
+            when(controller.getBrokerConfig()).thenReturn(new BrokerConfig());
+            Object service = mock(type, withSettings().defaultAnswer(CALLS_REAL_METHODS));
+            set(service, "transactionalMessageBridge", bridge);
+            ConcurrentHashMap<Integer, Object> queues = new ConcurrentHashMap<>();
+            queues.put(0, world.loader.loadClass(MessageQueueOpContext.class.getName()).getConstructor(long.class, int.class)
+                .newInstance(1L, 10));
+            set(service, "deleteContext", queues);
+            long again = (long) type.getMethod("batchSendOpMessage").invoke(service);
+            assertEquals(guarded, again > System.currentTimeMillis() - 5000, "again at " + again);
         }
     }
 
