@@ -21,6 +21,7 @@ import org.apache.rocketmq.broker.transaction.queue.MessageQueueOpContext;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageBridge;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.common.BrokerConfig;
+import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageExtBrokerInner;
 import org.apache.rocketmq.proxy.common.ProxyContext;
@@ -224,7 +225,9 @@ class GuardTest {
                 .newInstance(1L, 10));
             set(service, "deleteContext", queues);
             long again = (long) type.getMethod("batchSendOpMessage").invoke(service);
-            assertEquals(guarded, again > System.currentTimeMillis() - 5000, "again at " + again);
+            // 5.4.0 rests by itself.
+            boolean rests = guarded || MQVersion.getVersionDesc(MQVersion.CURRENT_VERSION).compareTo("V5_5_0") < 0;
+            assertEquals(rests, again > System.currentTimeMillis() - 5000, "again at " + again);
         }
     }
 
