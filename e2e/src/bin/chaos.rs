@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use gantry_e2e::account::{Account, accounted};
 use gantry_e2e::audit::{Audit, Flow};
-use gantry_e2e::chaos::{CLUSTER, Episode, FLOWS, ground};
+use gantry_e2e::chaos::{CALM, CLUSTER, Episode, FLOWS, ground};
 use gantry_e2e::clients::Clients;
 use gantry_e2e::faults::{Fault, Target, nodes};
 use gantry_e2e::kubectl::{Namespace, kubectl};
@@ -39,8 +39,9 @@ fn main() -> Result<()> {
     let n = usize::try_from(number("N", 100)?)?;
     let replicas = usize::try_from(number("REPLICAS", 3)?)?;
     let kinds = Fault::chosen(&std::env::var("FAULTS").unwrap_or_default())?;
+    let flows = if is("TRANSACTIONS", "no") { &FLOWS[..CALM] } else { &FLOWS[..] };
     let nodes = nodes()?.len();
-    let namespace = ground(replicas, &FLOWS, START)?;
+    let namespace = ground(replicas, flows, START)?;
     let setting = setting(&namespace, number("SEED", 1)?, nodes, replicas)?;
     let path = setting.path(Path::new("target/chaos"));
     if is("FRESH", "yes") && path.exists() {
@@ -49,7 +50,7 @@ fn main() -> Result<()> {
     let mut record = Record::open(path)?;
     println!("{} of {n} faults are on record in {}", record.episodes().count(), record.path().display());
     let faults = schedule(setting.seed, n, &kinds, nodes >= 3)?;
-    let done = go_on(&mut record, &setting, &namespace, &FLOWS, &faults);
+    let done = go_on(&mut record, &setting, &namespace, flows, &faults);
     if !is("REPORT", "no") {
         report::write(Path::new("docs"), &record)?;
     }

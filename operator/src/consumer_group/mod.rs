@@ -14,11 +14,12 @@ use gantry_remoting::group::{
     SimpleSubscription, dead_letter_topic,
 };
 use gantry_remoting::topic::TopicConfig;
+use kube::ResourceExt as _;
 
 use crate::consumer_group::consumption::figures::is_quiet;
 use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Demand, Key, Kind, Report};
 use crate::quantity;
 use crate::topic::{attribute_differences, show_bits};
 
@@ -41,13 +42,17 @@ impl Kind for ConsumerGroups {
         Declared::new(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
     }
 
+    fn cluster(object: &ConsumerGroup) -> Key {
+        object.spec.cluster_ref.resolve(object.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
     fn demand(_: &ConsumerGroup) -> Demand {
         Demand::ConsumerGroup
     }
 
     fn desired(object: &ConsumerGroup, current: Option<&GroupConfig>) -> GroupConfig {
         let s = &object.spec;
-        let name = Self::parse(object).engine_name;
+        let name = engine_name(object);
         GroupConfig {
             group_name: name.clone(),
             consume_enable: s.enabled,
@@ -177,12 +182,16 @@ pub fn proxy_group(current: Option<&GroupConfig>) -> GroupConfig {
     GroupConfig { consume_broadcast_enable: true, consume_enable: true, ..config }
 }
 
+/// Its name in the engine.
+fn engine_name(object: &ConsumerGroup) -> String {
+    object.spec.group_name.clone().unwrap_or_else(|| object.name_any())
+}
+
 /// With the permission that is declared; without a word about it, as the engine has it.
 fn dead_letters(object: &ConsumerGroup, current: Option<&GroupConfig>) -> Option<TopicConfig> {
     let held = current.and_then(|c| c.dead_letter_topic.clone());
     let Some(declared) = &object.spec.dead_letter_topic else { return held };
-    let topic =
-        held.unwrap_or_else(|| TopicConfig::new(dead_letter_topic(&ConsumerGroups::parse(object).engine_name), 1));
+    let topic = held.unwrap_or_else(|| TopicConfig::new(dead_letter_topic(&engine_name(object)), 1));
     Some(TopicConfig { perm: u32::try_from(declared.permission.bits()).unwrap_or(topic.perm), ..topic })
 }
 

@@ -45,6 +45,8 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Parses an object. It can't fail: the schema refuses what could not be parsed.
     fn parse(object: &Self::Object) -> Declared;
+    /// The cluster that it names.
+    fn cluster(object: &Self::Object) -> Key;
     /// What it wants of its cluster.
     fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.

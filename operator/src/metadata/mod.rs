@@ -77,9 +77,8 @@ impl Stores {
 /// its cluster. Never returns.
 pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
     let (clusters, cluster_events) = watch(&ctx, &namespaces, key, version);
-    let (topics, topic_events) = watch(&ctx, &namespaces, |t: &Topic| Topics::parse(t).cluster, declaration);
-    let (groups, group_events) =
-        watch(&ctx, &namespaces, |g: &ConsumerGroup| ConsumerGroups::parse(g).cluster, declaration);
+    let (topics, topic_events) = watch(&ctx, &namespaces, Topics::cluster, declaration);
+    let (groups, group_events) = watch(&ctx, &namespaces, ConsumerGroups::cluster, declaration);
     let stores = Stores { clusters, topics, groups };
     let mut events = select_all([cluster_events, topic_events, group_events]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
@@ -139,7 +138,7 @@ fn work(stores: &Stores, cluster: &Key, memory: Arc<Mutex<Memory>>) -> Work {
     where
         <K::Object as Resource>::DynamicType: Default + Eq + std::hash::Hash + Clone,
     {
-        stores.iter().flat_map(|s| s.state_filter(|o| K::parse(o).cluster == *cluster)).collect()
+        stores.iter().flat_map(|s| s.state_filter(|o| K::cluster(o) == *cluster)).collect()
     }
     Work {
         key: cluster.clone(),
@@ -191,6 +190,7 @@ fn watch<K>(
 ) -> (Vec<Store<K>>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Many
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned
@@ -211,6 +211,7 @@ fn watch_one<K>(
 ) -> (Store<K>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + Many
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned
@@ -239,9 +240,41 @@ where
     (store, events.boxed())
 }
 
+/// An object of which thousands are held in memory.
+trait Many {
+    /// Gives back what lists hold for elements that never come: four places for one condition.
+    fn shrink(&mut self);
+}
+
+impl Many for BrokerCluster {
+    fn shrink(&mut self) {}
+}
+
+impl Many for Topic {
+    fn shrink(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+            status.broker_groups.shrink_to_fit();
+        }
+    }
+}
+
+impl Many for ConsumerGroup {
+    fn shrink(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+            status.broker_groups.shrink_to_fit();
+        }
+    }
+}
+
 /// What nobody reads is more than half of an object. `None` rather than empty: an empty list keeps the memory of what was in it.
-fn slim<K: Resource>(object: &mut K) {
+fn slim<K: Resource + Many>(object: &mut K) {
+    object.shrink();
     let meta = object.meta_mut();
+    if let Some(finalizers) = &mut meta.finalizers {
+        finalizers.shrink_to_fit();
+    }
     meta.managed_fields = None;
     meta.labels = None;
     meta.owner_references = None;

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use gantry_crds::condition::Condition;
 use gantry_crds::topic::{Permission, Topic, TopicStatus, TopicType};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
+use kube::ResourceExt as _;
 
 use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Demand, Key, Kind, Report};
 
 /// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
 const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
@@ -32,6 +33,10 @@ impl Kind for Topics {
         }
     }
 
+    fn cluster(object: &Topic) -> Key {
+        object.spec.cluster_ref.resolve(object.metadata.namespace.as_deref().unwrap_or_default())
+    }
+
     fn demand(object: &Topic) -> Demand {
         Demand::Topic { type_: object.spec.type_, queues: object.spec.queues }
     }
@@ -48,7 +53,7 @@ impl Kind for Topics {
             attributes.insert(MESSAGE_TYPE.into(), s.type_.message_type().into());
         }
         TopicConfig {
-            topic_name: Self::parse(object).engine_name,
+            topic_name: s.topic_name.clone().unwrap_or_else(|| object.name_any()),
             read_queue_nums: queues,
             write_queue_nums: queues,
             perm: u32::try_from(s.permission.bits()).unwrap_or(6),
