@@ -128,7 +128,8 @@ impl Load {
         let mut took = Vec::new();
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        while !*stop.borrow() {
+        // It ends as it began: it stays in the engine, and what is there otherwise is not adopted when the next size begins.
+        while !*stop.borrow() || !took.len().is_multiple_of(2) {
             ticks.tick().await;
             // More and more queues would have to be drained when the next size begins.
             let permission = if took.len().is_multiple_of(2) { "WriteOnly" } else { "ReadWrite" };
