@@ -7,10 +7,6 @@ use clap::{Parser, Subcommand};
 use gantry::config::Settings;
 use gantry::import::Import;
 
-/// A pass over ten thousand topics needs as much memory as they do, for a second. This allocator gives it back; glibc's keeps it between what stays.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// Kubernetes operator for Apache RocketMQ 5.
 #[derive(Parser)]
 #[command(name = "gantry", version)]

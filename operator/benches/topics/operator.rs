@@ -21,6 +21,12 @@ impl Operator {
         let child = Command::new(env!("CARGO_BIN_EXE_gantry"))
             .args(["run", "--listen", LISTEN, "--watch-namespaces", "bench", "--namespace", "bench"])
             .env("KUBECONFIG", kubeconfig)
+            // As operator/Containerfile says.
+            .envs([
+                ("MALLOC_ARENA_MAX", "1"),
+                ("MALLOC_TRIM_THRESHOLD_", "1048576"),
+                ("MALLOC_MMAP_THRESHOLD_", "131072"),
+            ])
             .stdout(log.try_clone()?)
             .stderr(Stdio::from(log))
             .spawn()?;
