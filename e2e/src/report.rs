@@ -52,10 +52,11 @@ fn text(record: &Record) -> Option<String> {
     let mut out = String::new();
     let _ = write!(
         out,
-        "# Reliability\n\nWritten by `make chaos N={n} SEED={seed}` on {days} at commit {commit}: {n} faults, one after the other, to a cluster of {replicas} replicas, 3\n\
+        "# Reliability\n\nWritten by `{without}make chaos N={n} SEED={seed}` on {days} at commit {commit}: {n} faults, one after the other, to a cluster of {replicas} replicas, 3\n\
          controllers, 2 name servers and 2 proxies on {nodes} of Kubernetes {kubernetes} with RocketMQ {engine}, while clients of both protocols wrote and\n\
          read without a pause. Each fault was undone after at most 60 s, and the next came when everything was as declared again.\n\n\
          **{acked} messages were acknowledged; {lost} of them were lost, {skipped} were skipped.**\n\n",
+        without = if flows.contains_key("ha-transaction") { "" } else { "TRANSACTIONS=no " },
         n = episodes.len(),
         seed = said("seed"),
         commit = said("commit"),

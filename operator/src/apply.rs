@@ -20,15 +20,12 @@ use crate::broker_cluster::steps::{Plan, Step};
 use crate::broker_cluster::volumes::{Growth, Ownership};
 use crate::child::{ChildKind, ChildRef, Write};
 use crate::context::Context;
-use crate::engine::{ClusterAddresses, ClusterId, ConfigTarget, EngineError, EngineWrite};
+use crate::engine::{ClusterAddresses, ClusterId, EngineError, EngineWrite};
 use crate::error::Error;
 use crate::labels::{LOG_END, MANAGER, ROLE};
 
 /// Time that replicas get to change their role after an election.
 const ROLE_CHANGE: Duration = Duration::from_millis(250);
-/// How long a message may wait for replicas, in ms, by default of the engine (`MessageStoreConfig.slaveTimeout`, 5.5.0), and at a master that hands over.
-const SLAVE_TIMEOUT: u32 = 3000;
-const HAND_OVER_TIMEOUT: u32 = 1000;
 
 /// Writes all of a plan to the API server, in order, makes its changes of the engine, then takes its step.
 ///
@@ -200,7 +197,7 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             let bound = before.saturating_add((before - *end).max(0));
             remember_end(ctx, cluster, from, bound).await?;
             let id = ClusterId::new(&cluster.namespace, &cluster.name);
-            let [short, usual] = patience(cluster, from);
+            let [short, usual] = Call::patience(cluster, from).map(|call| call.write(cluster));
             help(ctx, &id, &short).await;
             // That took as long as the API server and the broker pleased.
             ctx.leadership.check()?;
@@ -254,17 +251,6 @@ pub(crate) async fn help(ctx: &Context, cluster: &ClusterId, write: &EngineWrite
     if let Err(error) = result {
         tracing::debug!(%error, "replicas could not be helped to follow their new master");
     }
-}
-
-/// For how long a master lets a message wait for replicas: while it hands over, and else. Those that it has just taken can't be kept any more when its
-/// replicas have left it, and who sent them should not wait longer than for the new master to be told so.
-fn patience(cluster: &Cluster, pod: &str) -> [EngineWrite; 2] {
-    let declared = cluster.brokers.pods.config.get("slaveTimeout").and_then(|v| v.trim().parse().ok());
-    let usual = declared.unwrap_or(SLAVE_TIMEOUT);
-    [usual.min(HAND_OVER_TIMEOUT), usual].map(|ms| EngineWrite::UpdateConfig {
-        target: ConfigTarget::Broker(cluster.address_of_broker(pod)),
-        properties: [("slaveTimeout".to_owned(), ms.to_string())].into(),
-    })
 }
 
 /// Where the log of a broker ends now, in bytes.

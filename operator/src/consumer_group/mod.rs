@@ -9,17 +9,17 @@ use gantry_crds::condition::Condition;
 use gantry_crds::consumer_group::{
     ConsumerGroup, ConsumerGroupStatus, Delivery, ExpressionType, LoadBalancing, Retry, Subscription,
 };
+use gantry_crds::policy::ClusterRef;
 use gantry_remoting::group::{
     CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RequestMode, RetryPolicy, RetryPolicyKind,
     SimpleSubscription, dead_letter_topic,
 };
 use gantry_remoting::topic::TopicConfig;
-use kube::ResourceExt as _;
 
 use crate::consumer_group::consumption::figures::is_quiet;
 use crate::engine::system::is_system_group;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Demand, Key, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report, engine_name};
 use crate::quantity;
 use crate::topic::{attribute_differences, show_bits};
 
@@ -42,8 +42,8 @@ impl Kind for ConsumerGroups {
         Declared::new(object, &s.cluster_ref, s.group_name.as_ref(), s.deletion_policy, s.reconcile_policy)
     }
 
-    fn cluster(object: &ConsumerGroup) -> Key {
-        object.spec.cluster_ref.resolve(object.metadata.namespace.as_deref().unwrap_or_default())
+    fn cluster_ref(object: &ConsumerGroup) -> &ClusterRef {
+        &object.spec.cluster_ref
     }
 
     fn demand(_: &ConsumerGroup) -> Demand {
@@ -52,7 +52,7 @@ impl Kind for ConsumerGroups {
 
     fn desired(object: &ConsumerGroup, current: Option<&GroupConfig>) -> GroupConfig {
         let s = &object.spec;
-        let name = engine_name(object);
+        let name = engine_name(object, s.group_name.as_ref());
         GroupConfig {
             group_name: name.clone(),
             consume_enable: s.enabled,
@@ -182,16 +182,13 @@ pub fn proxy_group(current: Option<&GroupConfig>) -> GroupConfig {
     GroupConfig { consume_broadcast_enable: true, consume_enable: true, ..config }
 }
 
-/// Its name in the engine.
-fn engine_name(object: &ConsumerGroup) -> String {
-    object.spec.group_name.clone().unwrap_or_else(|| object.name_any())
-}
-
 /// With the permission that is declared; without a word about it, as the engine has it.
 fn dead_letters(object: &ConsumerGroup, current: Option<&GroupConfig>) -> Option<TopicConfig> {
     let held = current.and_then(|c| c.dead_letter_topic.clone());
     let Some(declared) = &object.spec.dead_letter_topic else { return held };
-    let topic = held.unwrap_or_else(|| TopicConfig::new(dead_letter_topic(&engine_name(object)), 1));
+    let topic = held.unwrap_or_else(|| {
+        TopicConfig::new(dead_letter_topic(&engine_name(object, object.spec.group_name.as_ref())), 1)
+    });
     Some(TopicConfig { perm: u32::try_from(declared.permission.bits()).unwrap_or(topic.perm), ..topic })
 }
 

@@ -45,8 +45,12 @@ pub trait Kind: Send + Sync + 'static {
 
     /// Parses an object. It can't fail: the schema refuses what could not be parsed.
     fn parse(object: &Self::Object) -> Declared;
-    /// The cluster that it names.
-    fn cluster(object: &Self::Object) -> Key;
+    /// How it names its cluster.
+    fn cluster_ref(object: &Self::Object) -> &ClusterRef;
+    /// Its cluster. Without parsing the rest: it is asked of every object in every pass.
+    fn cluster(object: &Self::Object) -> Key {
+        Self::cluster_ref(object).resolve(object.meta().namespace.as_deref().unwrap_or_default())
+    }
     /// What it wants of its cluster.
     fn demand(object: &Self::Object) -> Demand;
     /// It as it should be on a broker that holds `current`. What the object does not speak of stays as it is.
@@ -154,6 +158,12 @@ pub enum Demand {
     ConsumerGroup,
 }
 
+/// Name in the engine: what the object says, or its own.
+#[must_use]
+pub fn engine_name(object: &impl ResourceExt, name: Option<&String>) -> String {
+    name.cloned().unwrap_or_else(|| object.name_any())
+}
+
 impl Declared {
     /// What is common to parsing both kinds.
     #[must_use]
@@ -169,7 +179,7 @@ impl Declared {
         Self {
             created: object.creation_timestamp(),
             cluster: cluster.resolve(&namespace),
-            engine_name: name.cloned().unwrap_or_else(|| object.name_any()),
+            engine_name: engine_name(object, name),
             broker_groups: Vec::new(),
             deletion,
             deleted: object.meta().deletion_timestamp.clone(),

@@ -190,7 +190,6 @@ fn watch<K>(
 ) -> (Vec<Store<K>>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Many
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned
@@ -211,7 +210,6 @@ fn watch_one<K>(
 ) -> (Store<K>, BoxStream<'static, Key>)
 where
     K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Many
         + Clone
         + std::fmt::Debug
         + serde::de::DeserializeOwned
@@ -240,41 +238,9 @@ where
     (store, events.boxed())
 }
 
-/// An object of which thousands are held in memory.
-trait Many {
-    /// Gives back what lists hold for elements that never come: four places for one condition.
-    fn shrink(&mut self);
-}
-
-impl Many for BrokerCluster {
-    fn shrink(&mut self) {}
-}
-
-impl Many for Topic {
-    fn shrink(&mut self) {
-        if let Some(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-            status.broker_groups.shrink_to_fit();
-        }
-    }
-}
-
-impl Many for ConsumerGroup {
-    fn shrink(&mut self) {
-        if let Some(status) = &mut self.status {
-            status.conditions.shrink_to_fit();
-            status.broker_groups.shrink_to_fit();
-        }
-    }
-}
-
 /// What nobody reads is more than half of an object. `None` rather than empty: an empty list keeps the memory of what was in it.
-fn slim<K: Resource + Many>(object: &mut K) {
-    object.shrink();
+fn slim<K: Resource>(object: &mut K) {
     let meta = object.meta_mut();
-    if let Some(finalizers) = &mut meta.finalizers {
-        finalizers.shrink_to_fit();
-    }
     meta.managed_fields = None;
     meta.labels = None;
     meta.owner_references = None;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use gantry_crds::condition::Condition;
+use gantry_crds::policy::ClusterRef;
 use gantry_crds::topic::{Permission, Topic, TopicStatus, TopicType};
 use gantry_remoting::topic::{MESSAGE_TYPE, TopicChange, TopicConfig};
-use kube::ResourceExt as _;
 
 use crate::engine::system::is_system_topic;
 use crate::engine::{BrokerMetadata, EngineWrite};
-use crate::metadata::kind::{Abilities, Declared, Demand, Key, Kind, Report};
+use crate::metadata::kind::{Abilities, Declared, Demand, Kind, Report, engine_name};
 
 /// Attributes that the engine takes only at creation. Where the object is silent about them, an existing topic keeps them.
 const FIXED: [&str; 2] = ["cleanup.policy", "queue.type"];
@@ -33,8 +33,8 @@ impl Kind for Topics {
         }
     }
 
-    fn cluster(object: &Topic) -> Key {
-        object.spec.cluster_ref.resolve(object.metadata.namespace.as_deref().unwrap_or_default())
+    fn cluster_ref(object: &Topic) -> &ClusterRef {
+        &object.spec.cluster_ref
     }
 
     fn demand(object: &Topic) -> Demand {
@@ -53,7 +53,7 @@ impl Kind for Topics {
             attributes.insert(MESSAGE_TYPE.into(), s.type_.message_type().into());
         }
         TopicConfig {
-            topic_name: s.topic_name.clone().unwrap_or_else(|| object.name_any()),
+            topic_name: engine_name(object, s.topic_name.as_ref()),
             read_queue_nums: queues,
             write_queue_nums: queues,
             perm: u32::try_from(s.permission.bits()).unwrap_or(6),
