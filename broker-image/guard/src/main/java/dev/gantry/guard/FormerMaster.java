@@ -19,9 +19,7 @@ final class FormerMaster {
         @Advice.FieldValue("defaultMessageStore") DefaultMessageStore store,
         @Advice.Return(readOnly = false) boolean waits
     ) {
-        if (!waits && message.isWaitStoreMsgOK() && store.getBrokerConfig().isEnableControllerMode()
-            && store.getMessageStoreConfig().getBrokerRole() == BrokerRole.SLAVE) {
-            waits = true;
-        }
+        waits |= message.isWaitStoreMsgOK() && store.getBrokerConfig().isEnableControllerMode()
+            && store.getMessageStoreConfig().getBrokerRole() == BrokerRole.SLAVE;
     }
 }
