@@ -151,6 +151,17 @@ pub fn addresses(cluster: &Cluster) -> ClusterAddresses {
     }
 }
 
+/// Those of the controllers, and the groups to ask them about: nobody else is asked.
+#[must_use]
+pub fn of_controllers(cluster: &Cluster) -> ClusterAddresses {
+    ClusterAddresses {
+        cluster: ClusterId::new(&cluster.namespace, &cluster.name),
+        name_servers: Vec::new(),
+        controllers: cluster.controller_addresses(),
+        groups: cluster.groups().into_iter().map(|group| (group, Vec::new())).collect(),
+    }
+}
+
 /// The engine's facts by pod names.
 #[must_use]
 pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {

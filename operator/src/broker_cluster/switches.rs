@@ -17,9 +17,10 @@ use tokio::time::Instant;
 use crate::apply;
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::cluster::{Cluster, Mode};
+use crate::broker_cluster::observe::of_controllers;
 use crate::broker_cluster::parse::parse;
 use crate::context::Context;
-use crate::engine::{ClusterAddresses, ClusterId, EngineWrite, Fact, GroupFacts};
+use crate::engine::{ClusterId, EngineWrite, Fact, GroupFacts};
 
 /// Time between two questions: two requests to the controllers of each cluster with replicas. The engine's brokers take up to 3 s to change their roles
 /// when their master hangs; name servers must have forgotten that one before.
@@ -75,14 +76,7 @@ async fn look(ctx: &Context, clusters: &Store<BrokerCluster>, known: &mut Known)
 
 /// What the controllers say of a cluster's groups.
 async fn groups(ctx: &Context, cluster: &Cluster) -> Vec<(String, GroupFacts)> {
-    let addresses = ClusterAddresses {
-        cluster: ClusterId::new(&cluster.namespace, &cluster.name),
-        name_servers: Vec::new(),
-        controllers: cluster.controller_addresses(),
-        // No broker is asked.
-        groups: cluster.groups().into_iter().map(|group| (group, Vec::new())).collect(),
-    };
-    let facts = ctx.engine.observe(&addresses).await.groups;
+    let facts = ctx.engine.observe(&of_controllers(cluster)).await.groups;
     facts.into_iter().filter_map(|(group, fact): (String, Fact<_>)| Some((group, fact.known()?.clone()?))).collect()
 }
 

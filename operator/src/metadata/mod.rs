@@ -25,6 +25,7 @@ pub mod view;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,9 +34,11 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::{BoxStream, select_all};
 use gantry_crds::{BrokerCluster, ConsumerGroup, Topic};
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -76,9 +79,9 @@ impl Stores {
 /// Keeps topics and consumer groups of all clusters as declared, in these namespaces (`None` is all) together: a topic may live in another one than
 /// its cluster. Never returns.
 pub async fn run(ctx: Arc<Context>, namespaces: Vec<Option<String>>) {
-    let (clusters, cluster_events) = watch(&ctx, &namespaces, key, version);
-    let (topics, topic_events) = watch(&ctx, &namespaces, Topics::cluster, declaration);
-    let (groups, group_events) = watch(&ctx, &namespaces, ConsumerGroups::cluster, declaration);
+    let (clusters, cluster_events) = watch(&ctx, &namespaces);
+    let (topics, topic_events) = watch(&ctx, &namespaces);
+    let (groups, group_events) = watch(&ctx, &namespaces);
     let stores = Stores { clusters, topics, groups };
     let mut events = select_all([cluster_events, topic_events, group_events]);
     let mut due: BTreeMap<Key, Instant> = BTreeMap::new();
@@ -181,42 +184,72 @@ fn key(cluster: &BrokerCluster) -> Key {
     (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
-/// Stores of all objects of a kind, one per namespace, and the clusters that each change of one concerns.
-fn watch<K>(
-    ctx: &Context,
-    namespaces: &[Option<String>],
-    cluster: fn(&K) -> Key,
-    news: fn(&K) -> u64,
-) -> (Vec<Store<K>>, BoxStream<'static, Key>)
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
+/// What is watched.
+trait Watched:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    let (stores, events): (Vec<_>, Vec<_>) =
-        namespaces.iter().map(|n| watch_one(ctx, n.as_deref(), cluster, news)).unzip();
+    /// The cluster that it is about.
+    fn cluster(&self) -> Key;
+    /// What of it is for us to act upon.
+    fn news(&self) -> u64;
+    /// Gives back the memory of lists for what is not in them: room is made for four at a time.
+    fn shrink(&mut self);
+}
+
+impl Watched for BrokerCluster {
+    fn cluster(&self) -> Key {
+        key(self)
+    }
+
+    /// Everything: its status tells when brokers come up.
+    fn news(&self) -> u64 {
+        hash(&self.metadata.resource_version)
+    }
+
+    fn shrink(&mut self) {}
+}
+
+impl Watched for Topic {
+    fn cluster(&self) -> Key {
+        Topics::cluster(self)
+    }
+
+    fn news(&self) -> u64 {
+        declaration(self)
+    }
+
+    fn shrink(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+            status.broker_groups.shrink_to_fit();
+        }
+    }
+}
+
+impl Watched for ConsumerGroup {
+    fn cluster(&self) -> Key {
+        ConsumerGroups::cluster(self)
+    }
+
+    fn news(&self) -> u64 {
+        declaration(self)
+    }
+
+    fn shrink(&mut self) {
+        if let Some(status) = &mut self.status {
+            status.conditions.shrink_to_fit();
+            status.broker_groups.shrink_to_fit();
+        }
+    }
+}
+
+/// Stores of all objects of a kind, one per namespace, and the clusters that each change of one concerns.
+fn watch<K: Watched>(ctx: &Context, namespaces: &[Option<String>]) -> (Vec<Store<K>>, BoxStream<'static, Key>) {
+    let (stores, events): (Vec<_>, Vec<_>) = namespaces.iter().map(|n| watch_one(ctx, n.as_deref())).unzip();
     (stores, select_all(events).boxed())
 }
 
-fn watch_one<K>(
-    ctx: &Context,
-    namespace: Option<&str>,
-    cluster: fn(&K) -> Key,
-    news: fn(&K) -> u64,
-) -> (Store<K>, BoxStream<'static, Key>)
-where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-        + Clone
-        + std::fmt::Debug
-        + serde::de::DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
+fn watch_one<K: Watched>(ctx: &Context, namespace: Option<&str>) -> (Store<K>, BoxStream<'static, Key>) {
     let api: Api<K> = match namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),
@@ -226,7 +259,7 @@ where
     let events = watcher(api, watcher::Config::default()).default_backoff().modify(slim).reflect(writer).filter_map(
         move |event| {
             let key = match event {
-                Ok(event) => concerned(event, &mut seen, cluster, news),
+                Ok(event) => concerned(event, &mut seen),
                 Err(error) => {
                     tracing::warn!(%error, "a watch failed and is started again");
                     None
@@ -239,7 +272,8 @@ where
 }
 
 /// What nobody reads is more than half of an object. `None` rather than empty: an empty list keeps the memory of what was in it.
-fn slim<K: Resource>(object: &mut K) {
+fn slim<K: Watched>(object: &mut K) {
+    object.shrink();
     let meta = object.meta_mut();
     meta.managed_fields = None;
     meta.labels = None;
@@ -250,21 +284,16 @@ fn slim<K: Resource>(object: &mut K) {
 }
 
 /// The cluster that an event concerns, unless there is nothing new in it, as after each of our own writes.
-fn concerned<K: Resource<DynamicType = ()>>(
-    event: watcher::Event<K>,
-    seen: &mut HashMap<u64, u64>,
-    cluster: fn(&K) -> Key,
-    news: fn(&K) -> u64,
-) -> Option<Key> {
+fn concerned<K: Watched>(event: watcher::Event<K>, seen: &mut HashMap<u64, u64>) -> Option<Key> {
     let id = |o: &K| hash(&o.meta().uid);
     match event {
         watcher::Event::Apply(o) | watcher::Event::InitApply(o) => {
-            let new = news(&o);
-            (seen.insert(id(&o), new) != Some(new)).then(|| cluster(&o))
+            let new = o.news();
+            (seen.insert(id(&o), new) != Some(new)).then(|| o.cluster())
         }
         watcher::Event::Delete(o) => {
             seen.remove(&id(&o));
-            Some(cluster(&o))
+            Some(o.cluster())
         }
         watcher::Event::Init | watcher::Event::InitDone => None,
     }
@@ -274,11 +303,6 @@ fn concerned<K: Resource<DynamicType = ()>>(
 fn declaration<K: Resource>(object: &K) -> u64 {
     let meta = object.meta();
     hash(&(&meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()))
-}
-
-/// Everything of a cluster: its status tells when brokers come up.
-fn version(cluster: &BrokerCluster) -> u64 {
-    hash(&cluster.metadata.resource_version)
 }
 
 fn hash(what: &impl Hash) -> u64 {

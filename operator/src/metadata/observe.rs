@@ -1,6 +1,6 @@
 //! What the brokers of a cluster hold: two calls per replica, whatever the number of topics and groups. Only reads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all};
@@ -8,35 +8,59 @@ use gantry_crds::condition::Reason;
 
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
-use crate::broker_cluster::observe::addresses;
+use crate::broker_cluster::observe::of_controllers;
 use crate::broker_cluster::view::{Known, Unknown};
-use crate::engine::{BrokerMetadata, ClusterId, Engine, EngineError, EngineFacts, Fact, kept};
+use crate::engine::{
+    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, Fact, kept,
+};
 use crate::metadata::drain::longest_transaction;
 use crate::metadata::kind::Abilities;
 use crate::metadata::view::{Master, Observed, Replica};
 
-/// Asks every replica of every broker group, all at once.
+/// Keys of a process.
+type Config = BTreeMap<String, String>;
+
+/// Asks every replica of every broker group, all at once. Not more than a pass needs: GET_BROKER_RUNTIME_INFO takes a third of a second where a broker
+/// has ten thousand topics (5.5.0), see [`delayed_elsewhere`].
 pub async fn observe(engine: &dyn Engine, cluster: &Cluster, unopened: &BTreeSet<String>) -> Observed {
-    let facts = engine.observe(&addresses(cluster)).await;
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    let leaders = of_controllers(cluster);
+    let (facts, configs) = futures::join!(engine.observe(&leaders), configs(engine, cluster, &id));
     let names = cluster.groups();
     let masters: Vec<BoxFuture<'_, Known<Master>>> =
-        names.iter().map(|g| master(engine, cluster, &id, &facts, g, unopened.contains(g)).boxed()).collect();
+        names.iter().map(|g| master(engine, cluster, &id, &facts, &configs, g, unopened.contains(g)).boxed()).collect();
     let masters = join_all(masters).await;
-    let elsewhere = |master: &Known<Master>| {
-        let facts = facts.brokers.get(&master.as_ref().ok()?.address)?;
-        facts.runtime.known()?.delayed_elsewhere
-    };
-    let delayed_elsewhere = names.iter().cloned().zip(masters.iter().map(elsewhere)).collect();
-    let access = facts.brokers.iter().filter_map(|(a, b)| Some((a.clone(), kept(b.config.known()?)))).collect();
     Observed {
-        access,
-        delayed_elsewhere,
+        access: configs.iter().map(|(address, config)| (address.clone(), kept(config))).collect(),
         longest_transaction: longest_transaction(&cluster.brokers.pods.config),
         groups: names.into_iter().zip(masters).collect(),
         abilities: abilities(cluster),
         ..Observed::default()
     }
+}
+
+/// Messages that wait for their time on the masters, of which nobody tells the topic, by broker group.
+pub async fn delayed_elsewhere(
+    engine: &dyn Engine,
+    cluster: &Cluster,
+    observed: &Observed,
+) -> BTreeMap<String, Option<i64>> {
+    let known = observed.groups.iter().filter_map(|(group, master)| Some((group, &master.as_ref().ok()?.address)));
+    let masters: BTreeMap<String, Vec<String>> = known.map(|(g, address)| (g.clone(), vec![address.clone()])).collect();
+    let nobody_else = ClusterAddresses { controllers: Vec::new(), groups: masters, ..of_controllers(cluster) };
+    let brokers = engine.observe(&nobody_else).await.brokers;
+    let said = |master: &Vec<String>| brokers.get(master.first()?)?.runtime.known()?.delayed_elsewhere;
+    nobody_else.groups.iter().map(|(group, master)| (group.clone(), said(master))).collect()
+}
+
+/// What brokers run with, by address, of those that say so.
+async fn configs(engine: &dyn Engine, cluster: &Cluster, id: &ClusterId) -> BTreeMap<String, Config> {
+    let addresses = cluster.groups().into_iter().flat_map(|g| cluster.broker_addresses(&g));
+    let ask = |address: String| async move {
+        let config = engine.config(id, &ConfigTarget::Broker(address.clone())).await;
+        config.ok().map(|config| (address, config))
+    };
+    join_all(addresses.map(ask)).await.into_iter().flatten().collect()
 }
 
 /// The same with what these masters hold now, after something was written to them: three calls for each. The rest is as it was a moment ago.
@@ -76,6 +100,7 @@ async fn master(
     cluster: &Cluster,
     id: &ClusterId,
     facts: &EngineFacts,
+    configs: &BTreeMap<String, Config>,
     group: &str,
     unopened: bool,
 ) -> Known<Master> {
@@ -88,8 +113,7 @@ async fn master(
         return Err(Unknown { reason: Reason::NoMaster.as_str().into(), message: format!("{group} has no master") });
     };
     // A topic that producers could send to before its consumers' offsets are there is what the phase is for.
-    let config = facts.brokers.get(&address).and_then(|b| b.config.known());
-    if unopened && config.is_none_or(|c| c.get(PERMISSION).is_none_or(|p| p != CLOSED)) {
+    if unopened && configs.get(&address).is_none_or(|c| c.get(PERMISSION).is_none_or(|p| p != CLOSED)) {
         let message = format!("{group} is new, and not yet closed for producers");
         return Err(Unknown { reason: Reason::GroupOpening.as_str().into(), message });
     }

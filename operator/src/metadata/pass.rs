@@ -6,6 +6,7 @@ use std::time::Duration;
 use gantry_crds::CONFIRM_DELETIONS_ANNOTATION;
 use gantry_crds::condition::Reason;
 use gantry_crds::status::{Deletions, KindDeletions};
+use gantry_crds::topic::DeletionPolicy;
 use kube::runtime::events::EventType;
 
 use crate::apply::tell;
@@ -25,7 +26,7 @@ use crate::metadata::emptiness::Asking;
 use crate::metadata::inherit::inherit;
 use crate::metadata::kind::Parsed;
 use crate::metadata::kind::{Declared, Key, Kind};
-use crate::metadata::observe::{again as observe_again, observe};
+use crate::metadata::observe::{again as observe_again, delayed_elsewhere, observe};
 use crate::metadata::offsets;
 use crate::metadata::plan::{Plan, State, plan};
 use crate::metadata::questions;
@@ -285,6 +286,9 @@ async fn doubts(
     observed: &mut Observed,
 ) -> bool {
     let breakers = breakers(work, topics, groups, observed, ctx.now().0.as_second());
+    if topics.iter().any(|(d, _)| d.deleting() && d.deletion == DeletionPolicy::DeleteIfEmpty) {
+        observed.delayed_elsewhere = delayed_elsewhere(&*ctx.engine, cluster, observed).await;
+    }
     let asking = Asking::new(&*ctx.engine, cluster, observed);
     let (topics, groups) = futures::join!(
         questions::doubts::<Topics, _>(work, topics, &breakers.0, |d| asking.topic(d)),
@@ -306,7 +310,7 @@ async fn consumption(
     let mut looks = std::mem::take(&mut work.memory().looks);
     look_at_consumption(ctx, &work.key, cluster, groups, observed, &mut looks).await;
     for verdict in plan.verdicts.values_mut().filter(|v| !matches!(v.state, State::Conflict { .. })) {
-        verdict.consumption = looks.figures(&verdict.engine_name).cloned();
+        verdict.consumption = looks.figures(&verdict.engine_name).cloned().map(Box::new);
     }
     work.memory().looks = looks;
 }

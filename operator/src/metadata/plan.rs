@@ -107,7 +107,7 @@ pub struct Verdict {
     /// What is still in queues that are to go, by broker group.
     pub draining: Vec<String>,
     /// How far a consumer group is, where it was looked at.
-    pub consumption: Option<Consumption>,
+    pub consumption: Option<Box<Consumption>>,
 }
 
 /// How an object stands.
@@ -180,12 +180,9 @@ pub fn plan<K: Kind>(objects: &[(Declared, &K::Object)], observed: &Observed, br
         verdicts: BTreeMap::new(),
         postponed: BTreeSet::new(),
     };
-    let mut by_name: BTreeMap<&str, Vec<&(Declared, &K::Object)>> = BTreeMap::new();
-    for object in objects {
-        by_name.entry(&object.0.engine_name).or_default().push(object);
-    }
-    for (_, mut rivals) in by_name {
-        rivals.sort_by_key(|(d, _)| (d.deleting(), d.created.clone(), d.key.clone()));
+    let mut by_name: Vec<&(Declared, &K::Object)> = objects.iter().collect();
+    by_name.sort_by_key(|(d, _)| (&d.engine_name, d.deleting(), &d.created, &d.key));
+    for rivals in by_name.chunk_by(|(a, _), (b, _)| a.engine_name == b.engine_name) {
         let Some((winner, rest)) = rivals.split_first() else { continue };
         judge::<K>(winner, rest, observed, breaker, &mut plan);
         for (loser, _) in rest {
@@ -310,6 +307,7 @@ fn upsert<K: Kind>(
     let policy = declared.policy.map(|p| if strange { ReconcilePolicy::Observe } else { p });
     let subject = Declared { policy, ..declared.clone() };
     let mut v = verdict(declared, State::InSync);
+    v.held_by.reserve_exact(observed.groups.len());
     let mut waiting = None;
     for (group, master) in &observed.groups {
         match master {

@@ -14,6 +14,7 @@ use crate::engine::ClusterId;
 use crate::metadata::deletion::Breaker;
 use crate::metadata::drain::{self, Surplus};
 use crate::metadata::kind::{Declared, Kind, Parsed};
+use crate::metadata::observe::delayed_elsewhere;
 use crate::metadata::view::Observed;
 use crate::metadata::work::Work;
 use crate::topic::Topics;
@@ -107,7 +108,11 @@ pub async fn drains(
     now: i64,
 ) -> bool {
     const SORT: &str = "queues";
-    let surplus = drain::surplus(topics, observed);
+    let mut surplus = drain::surplus(topics, observed);
+    if observed.delayed_elsewhere.is_empty() && surplus.iter().any(|s| s.delays.is_some()) {
+        observed.delayed_elsewhere = delayed_elsewhere(&*ctx.engine, cluster, observed).await;
+        surplus = drain::surplus(topics, observed);
+    }
     let drains = {
         let mut memory = work.memory();
         memory.drains = std::mem::take(&mut memory.drains).seen(&surplus, now);

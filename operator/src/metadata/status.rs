@@ -28,7 +28,7 @@ pub fn status<K: Kind>(
         broker_groups: verdict.held_by.clone(),
         differences: differences(verdict),
         adopted: verdict.adopted,
-        consumption: verdict.consumption.clone(),
+        consumption: verdict.consumption.as_deref().cloned(),
     };
     K::status(report, old)
 }

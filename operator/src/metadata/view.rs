@@ -17,7 +17,8 @@ pub struct Observed {
     pub groups: BTreeMap<String, Known<Master>>,
     /// Kinds and engine names of objects under deletion that are not empty, or of which nobody could say.
     pub not_empty: BTreeMap<(&'static str, String), String>,
-    /// Messages that wait for their time by broker group, of which the engine does not tell the topic; none where it does not say how many.
+    /// Messages that wait for their time by broker group, of which the engine does not tell the topic; none where it does not say how many. Asked only
+    /// where it matters.
     pub delayed_elsewhere: BTreeMap<String, Option<i64>>,
     /// Objects of which their status does not say yet that the engine had them as declared, by kind.
     pub adopted: BTreeSet<(&'static str, Key)>,

@@ -57,7 +57,9 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 impl Engine for Counting {
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
-        self.count("observe").observe(addresses)
+        // Brokers take long to tell all, see `metadata::observe`.
+        let controllers_only = addresses.groups.values().all(Vec::is_empty);
+        self.count(if controllers_only { "leaders" } else { "observe" }).observe(addresses)
     }
 
     fn metadata<'a>(&'a self, cluster: &'a ClusterId, broker: &'a str) -> Answer<'a, BrokerMetadata> {
