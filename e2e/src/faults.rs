@@ -307,6 +307,7 @@ impl Fault {
             }
             Self::DrainNode => t.drain(undo)?,
             Self::KillNode => {
+                t.spread()?;
                 t.part_master_from_clients()?;
                 let (master, node) = t.masters_node()?;
                 switch_node("kill", &node)?;

@@ -1,6 +1,7 @@
 //! The cluster that faults are done to: who is who in it, and the hands laid on its processes, volumes and network. It needs a Kubernetes whose nodes'
 //! processes are visible here and a user who may signal them, as on the cluster that `hack/cluster` makes itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
@@ -132,6 +133,37 @@ impl Target<'_> {
         parted?;
         let cluster = format!("brokercluster/{}", self.cluster);
         self.namespace.wait_for_condition(&cluster, "Degraded", "False", Duration::from_secs(120)).map(drop)
+    }
+
+    /// What docs/how-to/drain-a-node.md has people do once a drained node is back: where two controllers or brokers share a node while another has none, one
+    /// is deleted, and its place is there.
+    pub(crate) fn spread(&self) -> Result<()> {
+        let nodes = kubectl(&["get", "nodes", "-o", "name"])?.lines().count();
+        for component in ["controller", "broker"] {
+            while let Some(pod) = self.crowded(component, nodes)? {
+                println!("   {pod} shares its node and is deleted");
+                self.namespace.kubectl(&["delete", "pod", &pod])?;
+                let cluster = format!("brokercluster/{}", self.cluster);
+                self.namespace.wait_for_condition(&cluster, "Degraded", "False", Duration::from_secs(180))?;
+                let parted = self.crowded(component, nodes)?.is_none_or(|other| other != pod);
+                ensure!(parted, "{pod} was deleted and shares its node again");
+            }
+        }
+        Ok(())
+    }
+
+    /// A pod, not the master's, that shares its node with one of its role while some node has none.
+    fn crowded(&self, component: &str, nodes: usize) -> Result<Option<String>> {
+        let master = self.master()?;
+        let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let pods = self.pods(component)?;
+        for pod in &pods {
+            places.entry(self.node(pod)?).or_default().push(pod.clone());
+        }
+        if places.len() >= nodes.min(pods.len()) {
+            return Ok(None);
+        }
+        Ok(places.into_values().filter(|pods| pods.len() > 1).flatten().find(|pod| *pod != master))
     }
 
     pub(crate) fn pods(&self, component: &str) -> Result<Vec<String>> {
