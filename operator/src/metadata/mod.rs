@@ -14,6 +14,7 @@ pub mod offsets;
 pub mod order;
 pub mod pass;
 pub mod plan;
+mod plans;
 pub mod questions;
 pub mod repairs;
 pub mod replicas;

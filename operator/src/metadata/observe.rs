@@ -20,8 +20,8 @@ use crate::metadata::view::{Master, Observed, Replica};
 /// Keys of a process.
 type Config = BTreeMap<String, String>;
 
-/// Asks every replica of every broker group, all at once. Not more than a pass needs: GET_BROKER_RUNTIME_INFO takes a third of a second where a broker
-/// has ten thousand topics (5.5.0), see [`delayed_elsewhere`].
+/// Asks every replica of every broker group, all at once. Not how they are: GET_BROKER_RUNTIME_INFO counts through a broker's whole timer wheel, a third
+/// of a second of a core (5.5.0, TimerMessageStore.getAllCongestNum), see [`delayed_elsewhere`].
 pub async fn observe(engine: &dyn Engine, cluster: &Cluster, unopened: &BTreeSet<String>) -> Observed {
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let leaders = of_controllers(cluster);

@@ -1,15 +1,11 @@
 //! One pass over all topics and consumer groups of one cluster: observe, plan, apply, status.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use gantry_crds::CONFIRM_DELETIONS_ANNOTATION;
 use gantry_crds::condition::Reason;
-use gantry_crds::status::{Deletions, KindDeletions};
 use gantry_crds::topic::DeletionPolicy;
-use kube::runtime::events::EventType;
 
-use crate::apply::tell;
 use crate::broker_cluster::cluster::{Cluster, Mode};
 use crate::broker_cluster::parse::parse;
 use crate::consumer_group::consumption::look as look_at_consumption;
@@ -18,22 +14,18 @@ use crate::context::Context;
 use crate::error::Error;
 use crate::metadata::access;
 use crate::metadata::admission::{self, admit, going, orphans};
-use crate::metadata::apply::{
-    Failed, finalizers, is_refused, publish_deletions, publish_metadata_on, report, terminating, write,
-};
-use crate::metadata::deletion::{Breaker, is_news, pending};
+use crate::metadata::apply::{Failed, finalizers, is_refused, publish_metadata_on, report, terminating, write};
 use crate::metadata::emptiness::Asking;
 use crate::metadata::inherit::inherit;
-use crate::metadata::kind::Parsed;
-use crate::metadata::kind::{Declared, Key, Kind};
+use crate::metadata::kind::{Declared, Key, Kind, Parsed};
 use crate::metadata::observe::{again as observe_again, delayed_elsewhere, observe};
 use crate::metadata::offsets;
 use crate::metadata::plan::{Plan, State, plan};
+use crate::metadata::plans::{Plans, breakers, remember};
 use crate::metadata::questions;
 use crate::metadata::repairs::announce;
 use crate::metadata::resets::resets;
-use crate::metadata::retries::{Declaration, declaration};
-use crate::metadata::view::{Master, Observed};
+use crate::metadata::view::Observed;
 use crate::metadata::work::Work;
 use crate::topic::Topics;
 
@@ -151,87 +143,6 @@ async fn report_all<K: Kind>(
     Ok(rest.len() + done.iter().filter(|(d, _)| waits(d)).count())
 }
 
-/// What is to be done for both kinds.
-struct Plans {
-    topics: Plan<Topics>,
-    groups: Plan<ConsumerGroups>,
-    breakers: (Breaker, Breaker),
-}
-
-impl Plans {
-    fn is_empty(&self) -> bool {
-        self.topics.is_empty() && self.groups.is_empty()
-    }
-
-    /// Leaves out what the engine refused a moment ago. Returns what it said.
-    fn hold_back(
-        &mut self,
-        ctx: &Context,
-        work: &Work,
-        topics: &Parsed<'_, Topics>,
-        groups: &Parsed<'_, ConsumerGroups>,
-    ) -> (Failed, Failed) {
-        (hold_back(ctx, work, topics, &mut self.topics), hold_back(ctx, work, groups, &mut self.groups))
-    }
-
-    /// Broker groups that hold all that is declared for them, but for what their master refused.
-    fn complete(&self, observed: &Observed, failed: &(Failed, Failed)) -> Vec<String> {
-        let held = |master: &Master| {
-            let topics = self.topics.upserts.get(&master.address).into_iter().flatten();
-            let groups = self.groups.upserts.get(&master.address).into_iter().flatten();
-            topics.map(Topics::name_of).all(|name| failed.0.contains_key(name))
-                && groups.map(ConsumerGroups::name_of).all(|name| failed.1.contains_key(name))
-        };
-        let known = observed.groups.iter().filter(|(_, master)| master.as_ref().is_ok_and(held));
-        known.map(|(group, _)| group.clone()).collect()
-    }
-
-    /// Masters that are written to.
-    fn masters(&self, observed: &Observed) -> BTreeSet<String> {
-        if self.topics.deletes.is_empty() && self.groups.deletes.is_empty() {
-            return self.topics.upserts.keys().chain(self.groups.upserts.keys()).cloned().collect();
-        }
-        observed.groups.values().flatten().map(|m| m.address.clone()).collect()
-    }
-
-    /// Writes down what is about to be deleted and what is held, before anything is deleted.
-    async fn record_deletions(&mut self, ctx: &Context, work: &Work) -> Result<(), Error> {
-        let Some(cluster) = &work.cluster else { return Ok(()) };
-        let (old, confirmed) = (work.deletions(), work.confirmed());
-        let new = Deletions {
-            topics: self.breakers.0.record(&self.topics.deleting(), confirmed),
-            consumer_groups: self.breakers.1.record(&self.groups.deleting(), confirmed),
-        };
-        if !is_news(&old.topics, &new.topics) && !is_news(&old.consumer_groups, &new.consumer_groups) {
-            return Ok(());
-        }
-        match publish_deletions(ctx, cluster, &new).await {
-            Err(error) if error.is_refusal() => {
-                tracing::warn!(error = error.sentence(), "nothing is deleted before it is written down");
-                self.topics.deletes.clear();
-                self.groups.deletes.clear();
-                return Ok(());
-            }
-            result => result?,
-        }
-        for (kind, old, new) in [
-            (Topics::NAME, &old.topics, &new.topics),
-            (ConsumerGroups::NAME, &old.consumer_groups, &new.consumer_groups),
-        ] {
-            if new.held > old.held {
-                let until = new.confirm.as_deref().unwrap_or_default();
-                let note = format!(
-                    "{} deletions of {kind}s are held: annotation {CONFIRM_DELETIONS_ANNOTATION}={until} confirms them",
-                    new.held
-                );
-                tell(ctx, &**cluster, EventType::Warning, Reason::DeletionHeld, format!("Delete {kind}s"), note).await;
-            }
-        }
-        work.memory().deletions = Some(new);
-        Ok(())
-    }
-}
-
 /// Remembers what was observed, adds what follows from it, and plans. `true`: something is still to be asked.
 async fn look(
     ctx: &Context,
@@ -260,20 +171,6 @@ async fn look(
     memory.adopted.extend(adopted(ConsumerGroups::NAME, &plans.groups.adopted));
     drop(memory);
     (plans, unasked)
-}
-
-fn breakers(
-    work: &Work,
-    topics: &Parsed<'_, Topics>,
-    groups: &Parsed<'_, ConsumerGroups>,
-    observed: &Observed,
-    now: i64,
-) -> (Breaker, Breaker) {
-    let old = work.deletions();
-    (
-        breaker::<Topics>(work, topics, observed, &old.topics, now),
-        breaker::<ConsumerGroups>(work, groups, observed, &old.consumer_groups, now),
-    )
 }
 
 /// Whether what is to be deleted is empty. `true`: something is still to be asked.
@@ -313,64 +210,6 @@ async fn consumption(
         verdict.consumption = looks.figures(&verdict.engine_name).cloned().map(Box::new);
     }
     work.memory().looks = looks;
-}
-
-fn breaker<K: Kind>(
-    work: &Work,
-    objects: &Parsed<'_, K>,
-    observed: &Observed,
-    old: &KindDeletions,
-    now: i64,
-) -> Breaker {
-    let names: BTreeSet<&String> =
-        observed.groups.values().flatten().flat_map(|m| K::held(&m.metadata).keys()).collect();
-    let groups: Vec<String> = observed.groups.keys().cloned().collect();
-    let held = names.into_iter().filter(|n| !K::is_system(n, &work.key.1, &groups)).count();
-    Breaker::judge(&pending::<K>(objects, observed), old, held, work.confirmed(), now)
-}
-
-/// Leaves out what the engine refused a moment ago, of one kind.
-fn hold_back<K: Kind>(ctx: &Context, work: &Work, objects: &Parsed<'_, K>, plan: &mut Plan<K>) -> Failed {
-    let memory = work.memory();
-    if memory.refused.is_empty() {
-        return Failed::new();
-    }
-    let now = ctx.now().0.as_second();
-    let names = plan.names();
-    let declarations = declarations(objects, &names);
-    let why = |name: &String| {
-        let of = declarations.get(name.as_str()).cloned().unwrap_or_default();
-        Some((name.clone(), memory.refused.waits(K::NAME, name, &of, now)?.clone()))
-    };
-    let held: Failed = names.iter().filter_map(why).collect();
-    plan.leave_out(&held.keys().cloned().collect());
-    held
-}
-
-/// What the engine refused is tried again later, and later each time; what it took is forgotten.
-fn remember<K: Kind>(ctx: &Context, work: &Work, objects: &Parsed<'_, K>, written: &Plan<K>, failed: &Failed) {
-    let mut memory = work.memory();
-    let refused = |name: &String| failed.get(name).filter(|error| error.refusal().is_some());
-    let names = written.names();
-    let declarations = declarations(objects, &names);
-    for name in &names {
-        if let Some(error) = refused(name) {
-            let of = declarations.get(name.as_str()).cloned().unwrap_or_default();
-            memory.refused.refused(K::NAME, name, of, ctx.now().0.as_second(), error.clone());
-        } else if !failed.contains_key(name) && !memory.refused.is_empty() {
-            memory.refused.taken(K::NAME, name);
-        }
-    }
-}
-
-/// What declares these names.
-fn declarations<'a, O>(objects: &'a [(Declared, O)], names: &BTreeSet<String>) -> BTreeMap<&'a str, Declaration> {
-    let mut all: BTreeMap<&str, Declaration> = BTreeMap::new();
-    for (declared, _) in objects.iter().filter(|(d, _)| names.contains(&d.engine_name)) {
-        all.entry(&declared.engine_name).or_default().push(declaration(declared));
-    }
-    all.values_mut().for_each(|of| of.sort());
-    all
 }
 
 /// Time until the next look.

@@ -57,7 +57,7 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 impl Engine for Counting {
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
-        // Brokers take long to tell all, see `metadata::observe`.
+        // Brokers take long to tell how they are, see `metadata::observe`.
         let controllers_only = addresses.groups.values().all(Vec::is_empty);
         self.count(if controllers_only { "leaders" } else { "observe" }).observe(addresses)
     }
