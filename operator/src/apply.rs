@@ -262,7 +262,7 @@ async fn log_end(ctx: &Context, cluster: &Cluster, group: &str, pod: &str) -> Op
         controllers: Vec::new(),
         groups: [(group.to_owned(), vec![address.clone()])].into(),
     };
-    ctx.engine.observe(&only).await.brokers.get(&address)?.runtime.known()?.log_end
+    Some(ctx.engine.observe(&only).await.brokers.get(&address)?.replication.known()?.max_offset)
 }
 
 /// A master that does not say where its log ends does not hand over: it may hang, and then the controllers elect.

@@ -21,22 +21,10 @@ pub struct RuntimeInfo {
 }
 
 impl RuntimeInfo {
-    /// The engine's version, such as `V5_5_0`.
-    #[must_use]
-    pub fn version(&self) -> Option<&str> {
-        self.table.get("brokerVersionDesc").map(String::as_str)
-    }
-
     /// True when the broker does a master's work.
     #[must_use]
     pub fn is_active(&self) -> Option<bool> {
         self.number("brokerActive")
-    }
-
-    /// When the process started, in milliseconds of the epoch.
-    #[must_use]
-    pub fn boot_timestamp(&self) -> Option<i64> {
-        self.number("bootTimestamp")
     }
 
     /// Bytes that are stored but not yet in the consume queues; they can't be consumed.
@@ -76,12 +64,6 @@ impl RuntimeInfo {
     #[must_use]
     pub fn timer_behind_seconds(&self) -> Option<i64> {
         self.number("timerReadBehind")
-    }
-
-    /// The end of the commit log, in bytes.
-    #[must_use]
-    pub fn commit_log_max_offset(&self) -> Option<i64> {
-        self.number("commitLogMaxOffset")
     }
 
     fn number<T: std::str::FromStr>(&self, name: &str) -> Option<T> {

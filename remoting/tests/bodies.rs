@@ -138,11 +138,8 @@ fn a_master_and_a_replica_say_what_they_are() {
     let master = answer(GetRuntimeInfo, "master-runtime");
     let replica = answer(GetRuntimeInfo, "replica-runtime");
     assert_eq!((master.is_active(), replica.is_active()), (Some(true), Some(false)));
-    assert_eq!(master.version(), Some("V5_5_0"));
     assert_eq!(master.dispatch_behind_bytes(), Some(0));
     assert!(master.commit_log_disk_ratio().is_some_and(|ratio| (0.0..=1.0).contains(&ratio)));
-    assert_eq!(master.commit_log_max_offset(), replica.commit_log_max_offset());
-    assert!(master.boot_timestamp() > Some(1_600_000_000_000));
 }
 
 #[test]

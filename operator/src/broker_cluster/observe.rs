@@ -183,7 +183,7 @@ pub fn view(cluster: &Cluster, facts: &EngineFacts) -> EngineView {
 // Cast from a float between 0 and 100.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn percent(broker: &BrokerFacts) -> Option<u8> {
-    let ratio = broker.runtime.known()?.disk_ratio?;
+    let ratio = (*broker.disk_ratio.known()?)?;
     Some((ratio.clamp(0.0, 1.0) * 100.0) as u8)
 }
 
@@ -264,7 +264,7 @@ fn sync_state(facts: &EngineFacts, group: &str, g: &GroupFacts) -> Known<SyncSta
             .collect(),
         identities,
         ends: replicas()
-            .filter_map(|r| Some((pod_of(&r.address), facts.brokers.get(&r.address)?.runtime.known()?.log_end?)))
+            .filter_map(|r| Some((pod_of(&r.address), facts.brokers.get(&r.address)?.replication.known()?.max_offset)))
             .collect(),
         followers: facts.followers(group),
         master: g.master_address.as_deref().map(pod_of),

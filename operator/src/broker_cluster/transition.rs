@@ -135,7 +135,7 @@ async fn left(cluster: &Cluster, engine: &dyn Engine, id: &ClusterId, facts: &En
             return Err(hidden(&format!("with {key} a broker does not say how many {what} it has")));
         }
     }
-    let runtime = broker.runtime.known().ok_or_else(|| hidden("the state of its master is not known"))?;
+    let runtime = engine.runtime(id, own).await.map_err(|_| hidden("the state of its master is not known"))?;
     let delayed = runtime.delayed_messages.ok_or_else(|| hidden("its master does not say what it delays"))?;
     let late = runtime.timer_behind_seconds.unwrap_or(0);
     if late > 5 {

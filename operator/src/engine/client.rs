@@ -54,11 +54,21 @@ pub struct RemotingEngine {
     pub(super) limits: Limits,
     pool: Pool,
     breakers: Mutex<HashMap<ClusterId, Breaker>>,
+    disks: Mutex<HashMap<(ClusterId, String), Disk>>,
     metrics: Option<EngineMetrics>,
     credentials: Arc<Sign>,
     leads: Arc<Leads>,
     now: Arc<Now>,
 }
+
+/// How full a volume was, and when.
+struct Disk {
+    at: Instant,
+    ratio: Option<f64>,
+}
+
+/// For how long what a broker said of its volume is taken for what is: to be told costs it a third of a second of a core, see [`super::BrokerRuntime`].
+const DISK_FRESH: Duration = Duration::from_secs(30);
 
 impl RemotingEngine {
     /// Plain connections, no signatures, the system's clock.
@@ -74,6 +84,7 @@ impl RemotingEngine {
             limits,
             pool: Pool::new(connect, limits.concurrency, limits.connect),
             breakers: Mutex::default(),
+            disks: Mutex::default(),
             metrics: None,
             credentials: Arc::new(|_| None),
             leads: Arc::new(|| true),
@@ -106,11 +117,24 @@ impl RemotingEngine {
         self
     }
 
-    /// The same with another clock for the circuit breakers.
+    /// The same with another clock for the circuit breakers and for what is known from before.
     #[must_use]
     pub fn with_clock(mut self, now: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         self.now = Arc::new(now);
         self
+    }
+
+    /// How full a broker's volume is, where it said so a moment ago.
+    pub(super) fn disk_ratio(&self, broker: &(ClusterId, String)) -> Option<Option<f64>> {
+        let (now, disks) = ((self.now)(), self.disks.lock().unwrap_or_else(PoisonError::into_inner));
+        disks.get(broker).filter(|disk| now - disk.at < DISK_FRESH).map(|disk| disk.ratio)
+    }
+
+    /// Remembers what a broker said of its volume, and forgets what is too old.
+    pub(super) fn keep_disk_ratio(&self, broker: (ClusterId, String), ratio: Option<f64>) {
+        let (now, mut disks) = ((self.now)(), self.disks.lock().unwrap_or_else(PoisonError::into_inner));
+        disks.retain(|_, disk| now - disk.at < DISK_FRESH);
+        disks.insert(broker, Disk { at: now, ratio });
     }
 
     /// Puts one question and reads its answer.

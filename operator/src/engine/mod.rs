@@ -52,6 +52,13 @@ pub trait Engine: Send + Sync {
     /// [`Fact::Unknown`] with the reason.
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts>;
 
+    /// What one broker counts when it is asked how it is, see [`BrokerRuntime`].
+    fn runtime<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerRuntime, EngineError>>;
+
     /// All topics and consumer groups of one broker (`host:port`), the engine's own among them: three calls, whatever their number.
     fn metadata<'a>(
         &'a self,

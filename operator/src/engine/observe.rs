@@ -113,21 +113,31 @@ impl Observation<'_> {
     }
 
     async fn broker(&self, address: &str) -> (String, BrokerFacts) {
-        let (runtime, replication, epochs, config) = join4(
-            self.ask(address, &GetRuntimeInfo),
+        let (disk_ratio, replication, epochs, config) = join4(
+            self.disk_ratio(address),
             self.ask(address, &GetHaStatus),
             self.ask(address, &GetEpochCache),
             self.ask(address, &GetBrokerConfig),
         )
         .await;
-        let runtime = runtime.and_then(|info| runtime_of(address, info));
         let facts = BrokerFacts {
-            runtime: runtime.into(),
+            disk_ratio: disk_ratio.into(),
             replication: replication.map(replication_of).into(),
             epochs: epochs.map(|epochs| epochs.epoch_list).into(),
             config: config.into(),
         };
         (address.to_owned(), facts)
+    }
+
+    /// As it was less than half a minute ago, where it was asked then.
+    async fn disk_ratio(&self, address: &str) -> Result<Option<f64>, EngineError> {
+        let key = (self.cluster.clone(), address.to_owned());
+        if let Some(ratio) = self.engine.disk_ratio(&key) {
+            return Ok(ratio);
+        }
+        let ratio = runtime_of(address, &self.ask(address, &GetRuntimeInfo).await?)?.disk_ratio;
+        self.engine.keep_disk_ratio(key, ratio);
+        Ok(ratio)
     }
 }
 
@@ -192,21 +202,17 @@ fn group(info: ReplicasInfo) -> GroupFacts {
     }
 }
 
-fn runtime_of(address: &str, info: RuntimeInfo) -> Result<BrokerRuntime, EngineError> {
-    let Some(active) = info.is_active() else {
+pub(super) fn runtime_of(address: &str, info: &RuntimeInfo) -> Result<BrokerRuntime, EngineError> {
+    if info.is_active().is_none() {
         let problem = format!("the answer to {} does not say brokerActive", Code::GetBrokerRuntimeInfo);
         return Err(EngineError::EngineAnswerNotUnderstood { address: address.to_owned(), problem });
-    };
+    }
     Ok(BrokerRuntime {
-        version: info.version().map(str::to_owned),
-        active,
-        boot_timestamp: info.boot_timestamp(),
         dispatch_behind_bytes: info.dispatch_behind_bytes(),
         delayed_messages: info.delayed_messages(),
         delayed_elsewhere: info.delayed_elsewhere(),
         timer_behind_seconds: info.timer_behind_seconds(),
         disk_ratio: info.commit_log_disk_ratio(),
-        log_end: info.commit_log_max_offset(),
     })
 }
 

@@ -6,7 +6,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gantry_remoting::ResponseCode;
 use gantry_remoting::access::{ListAcls, ListUsers};
-use gantry_remoting::broker::GetBrokerConfig;
+use gantry_remoting::broker::{GetBrokerConfig, GetRuntimeInfo};
 use gantry_remoting::cluster::GetNameServerConfig;
 use gantry_remoting::consume::GetRequestModes;
 use gantry_remoting::consumption::{GetBrokerConsumeStats, GetTimerMetrics};
@@ -20,13 +20,25 @@ use gantry_remoting::topic::GetAllTopics;
 
 use super::client::RemotingEngine;
 use super::{
-    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
-    Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, BrokerRuntime, ClusterAddresses, ClusterId, ConfigTarget,
+    ConsumerOffsets, Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
 };
 
 impl Engine for RemotingEngine {
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
         super::observe::observe(self, addresses).boxed()
+    }
+
+    fn runtime<'a>(
+        &'a self,
+        cluster: &'a ClusterId,
+        broker: &'a str,
+    ) -> BoxFuture<'a, Result<BrokerRuntime, EngineError>> {
+        async move {
+            let answer = self.ask(cluster, broker, &GetRuntimeInfo).await;
+            answer.and_then(|info| super::observe::runtime_of(broker, &info))
+        }
+        .boxed()
     }
 
     fn metadata<'a>(

@@ -237,7 +237,7 @@ async fn an_observation_is_over_in_time_whoever_hangs_and_knows_all_the_others()
     );
     assert_eq!(facts.master("b"), Some("x:1"), "the leader was asked although it had not said itself that it leads");
     let broker = &facts.brokers["broker:1"];
-    assert!(broker.runtime.known().unwrap().active);
+    assert_eq!(broker.disk_ratio.known(), Some(&None), "it does not say so");
     assert_eq!(
         broker.replication.unknown().unwrap().to_string(),
         "broker:1 refused GET_BROKER_HA_STATUS with SYSTEM_ERROR (1): no"
@@ -268,6 +268,33 @@ async fn a_cluster_that_answers_nothing_is_left_alone_and_tried_again_while_othe
     let target = super::ConfigTarget::Broker("dead:1".to_owned());
     let _ = engine.config(&dead, &target).await;
     engine.metadata(&dead, "dead:1").await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_full_a_volume_is_is_asked_twice_a_minute_however_often_one_looks() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let peers = Peers::new(move |_, request| {
+        if request.code != Code::GetBrokerRuntimeInfo.number() {
+            return refuse(1, "no");
+        }
+        let full = count.fetch_add(1, Ordering::SeqCst);
+        answer(&format!(r#"{{"table":{{"brokerActive":"true","commitLogDiskRatio":"0.{full}"}}}}"#))
+    });
+    let passed = Arc::new(Mutex::new(Duration::ZERO));
+    let (clock, start) = (Arc::clone(&passed), Instant::now());
+    let engine = RemotingEngine::with_connect(quick(), peers).with_clock(move || start + *clock.lock().unwrap());
+    let addresses = ClusterAddresses {
+        cluster: shop(),
+        name_servers: vec![],
+        controllers: vec![],
+        groups: BTreeMap::from([("b".to_owned(), vec!["broker:1".to_owned()])]),
+    };
+    let look = async || *engine.observe(&addresses).await.brokers["broker:1"].disk_ratio.known().unwrap();
+    assert_eq!((look().await, look().await), (Some(0.0), Some(0.0)));
+    *passed.lock().unwrap() = Duration::from_secs(31);
+    assert_eq!((look().await, look().await), (Some(0.1), Some(0.1)));
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]

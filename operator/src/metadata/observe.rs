@@ -10,9 +10,7 @@ use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::keys::{CLOSED, PERMISSION};
 use crate::broker_cluster::observe::of_controllers;
 use crate::broker_cluster::view::{Known, Unknown};
-use crate::engine::{
-    BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, Fact, kept,
-};
+use crate::engine::{BrokerMetadata, ClusterId, ConfigTarget, Engine, EngineError, EngineFacts, Fact, kept};
 use crate::metadata::drain::longest_transaction;
 use crate::metadata::kind::Abilities;
 use crate::metadata::view::{Master, Observed, Replica};
@@ -20,8 +18,7 @@ use crate::metadata::view::{Master, Observed, Replica};
 /// Keys of a process.
 type Config = BTreeMap<String, String>;
 
-/// Asks every replica of every broker group, all at once. Not how they are: GET_BROKER_RUNTIME_INFO counts through a broker's whole timer wheel, a third
-/// of a second of a core (5.5.0, TimerMessageStore.getAllCongestNum), see [`delayed_elsewhere`].
+/// Asks every replica of every broker group, all at once.
 pub async fn observe(engine: &dyn Engine, cluster: &Cluster, unopened: &BTreeSet<String>) -> Observed {
     let id = ClusterId::new(&cluster.namespace, &cluster.name);
     let leaders = of_controllers(cluster);
@@ -45,12 +42,13 @@ pub async fn delayed_elsewhere(
     cluster: &Cluster,
     observed: &Observed,
 ) -> BTreeMap<String, Option<i64>> {
-    let known = observed.groups.iter().filter_map(|(group, master)| Some((group, &master.as_ref().ok()?.address)));
-    let masters: BTreeMap<String, Vec<String>> = known.map(|(g, address)| (g.clone(), vec![address.clone()])).collect();
-    let nobody_else = ClusterAddresses { controllers: Vec::new(), groups: masters, ..of_controllers(cluster) };
-    let brokers = engine.observe(&nobody_else).await.brokers;
-    let said = |master: &Vec<String>| brokers.get(master.first()?)?.runtime.known()?.delayed_elsewhere;
-    nobody_else.groups.iter().map(|(group, master)| (group.clone(), said(master))).collect()
+    let id = ClusterId::new(&cluster.namespace, &cluster.name);
+    let ask = async |(group, master): (&String, &Master)| {
+        let said = engine.runtime(&id, &master.address).await;
+        (group.clone(), said.ok().and_then(|runtime| runtime.delayed_elsewhere))
+    };
+    let known = observed.groups.iter().filter_map(|(group, master)| Some((group, master.as_ref().ok()?)));
+    join_all(known.map(ask)).await.into_iter().collect()
 }
 
 /// What brokers run with, by address, of those that say so.

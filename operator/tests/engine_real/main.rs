@@ -171,7 +171,7 @@ impl Test {
         let reasons = reasons.chain(facts.controllers.values().map(|fact| fact.unknown().unwrap().reason()));
         assert!(
             reasons
-                .chain(facts.brokers.values().map(|broker| broker.runtime.unknown().unwrap().reason()))
+                .chain(facts.brokers.values().map(|broker| broker.replication.unknown().unwrap().reason()))
                 .all(|reason| reason == "EngineUnreachable")
         );
         assert_eq!(facts.groups[GROUP].unknown().unwrap().reason(), "NoControllerLeader");
@@ -199,15 +199,16 @@ impl Test {
             let brokers = facts.brokers.values();
             facts.master(GROUP).is_some()
                 && brokers.clone().all(|one| {
-                    one.runtime.known().is_some() && one.replication.known().is_some() && one.epochs.known().is_some()
+                    one.disk_ratio.known().is_some()
+                        && one.replication.known().is_some()
+                        && one.epochs.known().is_some()
                 })
                 && facts.controllers.values().all(|one| one.known().is_some_and(|one| one.leader.is_some()))
         };
         let (facts, _) = self.until("every fact is known", all_known).await;
         let master = facts.master(GROUP).unwrap();
         for (address, broker) in &facts.brokers {
-            let runtime = broker.runtime.known().unwrap();
-            assert_eq!((runtime.version.as_deref(), runtime.active), (Some("V5_5_0"), address == master));
+            assert!(broker.disk_ratio.known().unwrap().is_some_and(|ratio| (0.0..1.0).contains(&ratio)));
             let replication = broker.replication.known().unwrap();
             assert_eq!(replication.master, address == master);
             assert_eq!(replication.follows.is_some(), address != master);
@@ -265,7 +266,8 @@ impl Test {
             let facts = engine.observe(&self.addresses).await;
             let took = began.elapsed();
             assert_eq!(facts.name_servers[&name_server].unknown().unwrap().reason(), "EngineTimedOut");
-            let known = facts.brokers.values().all(|broker| broker.runtime.known().is_some()) && in_sync(&facts) == 2;
+            let known =
+                facts.brokers.values().all(|broker| broker.replication.known().is_some()) && in_sync(&facts) == 2;
             if known || self.began.elapsed() > Duration::from_secs(600) {
                 self.step(&format!("with a name server that hangs, an observation took {took:?}"));
                 break known;

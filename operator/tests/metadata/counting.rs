@@ -7,8 +7,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use gantry::engine::fake::{FakeEngine, World};
 use gantry::engine::{
-    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
-    Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, BrokerRuntime, ClusterAddresses, ClusterId, ConfigTarget,
+    ConsumerOffsets, Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
 };
 use gantry_remoting::stats::{ConsumeStats, ConsumerConnections, TopicStats};
 
@@ -57,9 +57,12 @@ type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
 impl Engine for Counting {
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
-        // Brokers take long to tell how they are, see `metadata::observe`.
         let controllers_only = addresses.groups.values().all(Vec::is_empty);
         self.count(if controllers_only { "leaders" } else { "observe" }).observe(addresses)
+    }
+
+    fn runtime<'a>(&'a self, cluster: &'a ClusterId, broker: &'a str) -> Answer<'a, BrokerRuntime> {
+        self.count("runtime").runtime(cluster, broker)
     }
 
     fn metadata<'a>(&'a self, cluster: &'a ClusterId, broker: &'a str) -> Answer<'a, BrokerMetadata> {

@@ -703,7 +703,7 @@ impl World {
     fn log_end(&self, pod: &str) -> Option<i64> {
         let address = self.address_of_broker(pod);
         let facts = self.facts_of_all();
-        facts.brokers.get(&address)?.runtime.known()?.log_end
+        Some(facts.brokers.get(&address)?.replication.known()?.max_offset)
     }
 
     /// Does what apply.rs does with a change of the engine.
@@ -819,7 +819,7 @@ fn nobody_answers(cluster: &Cluster) -> EngineFacts {
     let addresses = observe::addresses(cluster);
     let of = |addresses: &[String]| addresses.to_vec();
     let broker =
-        |a: &str| BrokerFacts { runtime: silent(a), replication: silent(a), epochs: silent(a), config: silent(a) };
+        |a: &str| BrokerFacts { disk_ratio: silent(a), replication: silent(a), epochs: silent(a), config: silent(a) };
     let unled =
         || Fact::Unknown { unknown: EngineError::NoControllerLeader { cluster: addresses.cluster.to_string() } };
     EngineFacts {

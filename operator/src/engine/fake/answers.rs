@@ -104,17 +104,6 @@ impl World {
 
     fn broker_facts(&self, address: &str) -> BrokerFacts {
         let master = self.is_master(address);
-        let runtime = |broker: &Broker| BrokerRuntime {
-            version: Some("V5_5_0".to_owned()),
-            active: master,
-            boot_timestamp: i64::try_from(broker.process.started).ok().map(|second| second * 1000),
-            dispatch_behind_bytes: Some(0),
-            delayed_messages: Some(broker.disk.delayed),
-            delayed_elsewhere: self.delayed_elsewhere,
-            timer_behind_seconds: Some(0),
-            disk_ratio: Some(0.1),
-            log_end: i64::try_from(broker.disk.end).ok(),
-        };
         let replication = |broker: &Broker| {
             let group = self.groups.get(&broker.group);
             Replication {
@@ -133,11 +122,22 @@ impl World {
             vec![EpochEntry { epoch, start_offset: 0, end_offset: i64::MAX }]
         };
         BrokerFacts {
-            runtime: self.broker(address, "GET_BROKER_RUNTIME_INFO").map(runtime).into(),
+            disk_ratio: self.runtime(address).map(|runtime| runtime.disk_ratio).into(),
             replication: self.broker(address, "GET_BROKER_HA_STATUS").map(replication).into(),
             epochs: self.broker(address, "GET_BROKER_EPOCH_CACHE").map(epochs).into(),
             config: self.config(address).into(),
         }
+    }
+
+    pub(super) fn runtime(&self, address: &str) -> Result<BrokerRuntime, EngineError> {
+        let broker = self.broker(address, "GET_BROKER_RUNTIME_INFO")?;
+        Ok(BrokerRuntime {
+            dispatch_behind_bytes: Some(0),
+            delayed_messages: Some(broker.disk.delayed),
+            delayed_elsewhere: self.delayed_elsewhere,
+            timer_behind_seconds: Some(0),
+            disk_ratio: Some(0.1),
+        })
     }
 
     pub(super) fn metadata(&self, broker: &str) -> Result<BrokerMetadata, EngineError> {

@@ -24,8 +24,8 @@ pub use consumers::Reader;
 pub use world::{Group, World};
 
 use super::{
-    BrokerAccess, BrokerConsumption, BrokerMetadata, ClusterAddresses, ClusterId, ConfigTarget, ConsumerOffsets,
-    Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
+    BrokerAccess, BrokerConsumption, BrokerMetadata, BrokerRuntime, ClusterAddresses, ClusterId, ConfigTarget,
+    ConsumerOffsets, Engine, EngineError, EngineFacts, EngineWrite, WriteOutcome,
 };
 
 /// An [`Engine`] over a [`World`] that the test shares and moves on.
@@ -50,6 +50,10 @@ impl FakeEngine {
 impl Engine for FakeEngine {
     fn observe<'a>(&'a self, addresses: &'a ClusterAddresses) -> BoxFuture<'a, EngineFacts> {
         async move { self.world(|world| world.observe(addresses)) }.boxed()
+    }
+
+    fn runtime<'a>(&'a self, _: &'a ClusterId, broker: &'a str) -> BoxFuture<'a, Result<BrokerRuntime, EngineError>> {
+        async move { self.world(|world| world.runtime(broker)) }.boxed()
     }
 
     fn metadata<'a>(&'a self, _: &'a ClusterId, broker: &'a str) -> BoxFuture<'a, Result<BrokerMetadata, EngineError>> {

@@ -89,7 +89,7 @@ fn before_the_controllers_have_a_leader_groups_are_unknown_not_empty() {
     assert_eq!(facts.groups[GROUP].unknown().unwrap().reason(), "NoControllerLeader");
     assert_eq!(facts.controllers[CONTROLLERS[0]].known().unwrap().leader, None);
     assert_eq!(facts.controllers[CONTROLLERS[1]].unknown().unwrap().reason(), "EngineUnreachable");
-    assert_eq!(facts.brokers[BROKERS[0]].runtime.unknown().unwrap().reason(), "EngineUnreachable");
+    assert_eq!(facts.brokers[BROKERS[0]].replication.unknown().unwrap().reason(), "EngineUnreachable");
 }
 
 #[test]

@@ -46,13 +46,12 @@ pub(super) struct Process {
     pub(super) life: Life,
     pub(super) hung_since: Option<u64>,
     pub(super) cut_off_since: Option<u64>,
-    pub(super) started: u64,
     pub(super) config: BTreeMap<String, String>,
 }
 
 impl Default for Process {
     fn default() -> Self {
-        Process { life: Life::Down, hung_since: None, cut_off_since: None, started: 0, config: BTreeMap::new() }
+        Process { life: Life::Down, hung_since: None, cut_off_since: None, config: BTreeMap::new() }
     }
 }
 
@@ -234,7 +233,6 @@ impl World {
         if let Some(process) = self.process_mut(address).filter(|process| process.life == Life::Down) {
             *process = Process {
                 life: Life::Starting { up_at: now + START },
-                started: now,
                 config: std::mem::take(&mut process.config),
                 ..Process::default()
             };
