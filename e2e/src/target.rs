@@ -137,7 +137,10 @@ impl Target<'_> {
 
     /// What docs/how-to/drain-a-node.md has people do once a drained node is back: where two controllers or brokers share a node while another has none, one
     /// is deleted, and its place is there.
-    pub(crate) fn spread(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Where that does not help.
+    pub fn spread(&self) -> Result<()> {
         let nodes = kubectl(&["get", "nodes", "-o", "name"])?.lines().count();
         for component in ["controller", "broker"] {
             while let Some(pod) = self.crowded(component, nodes)? {

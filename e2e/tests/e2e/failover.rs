@@ -68,6 +68,8 @@ fn give_up(target: Target<'_>, audit: &Audit<'_>) -> Result<()> {
     // What was on the node must not come back beside the replica that took its place.
     killed.heal();
     until_whole(target, "the node is back", Instant::now())?;
+    // The tests that follow want a group whose replicas are on nodes of their own.
+    target.spread()?;
     checks::one_identity_each(namespace)?;
     checks::metadata_is_as_declared(namespace)
 }
