@@ -27,6 +27,10 @@ pub const REPLICAS: &str = "gantry.dev/replicas";
 /// Annotation of a broker group's StatefulSet: where the group is on its way in or out. Without it the group takes messages.
 pub const PHASE: &str = "gantry.dev/phase";
 
+/// Annotation of a StatefulSet: claims of its pods that are being deleted. Its controller makes no pod before the pod's claim is gone, tries that again
+/// after 5 ms, 10 ms, 20 ms and so on up to 1000 s (client-go's default), and at once when the StatefulSet changes: here it does, as soon as they are gone.
+pub const CLAIMS_GOING: &str = "gantry.dev/claims-going";
+
 /// Label of a broker pod: what it is in its group, `master` or `slave`. Disruption budgets go by it.
 pub const ROLE: &str = "rocketmq.gantry.dev/role";
 /// Value of [`ROLE`]: it leads its group.

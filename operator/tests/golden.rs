@@ -148,6 +148,8 @@ goldens! {
     more_copies_that_are_in_sync_count,
     another_number_of_controllers_is_not_taken,
     volumes_grow_to_the_declared_size,
+    a_claim_that_is_being_deleted_is_named_at_its_stateful_set,
+    a_claim_that_is_gone_wakes_the_controller_that_waited_for_it,
     a_volume_that_has_not_grown_yet_is_named,
     volumes_that_are_not_kept_go_with_the_cluster,
     volumes_that_are_kept_again_do_not_go_with_the_cluster,

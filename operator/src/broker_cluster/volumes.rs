@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::broker_cluster::cluster::{Cluster, Volume};
 use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::view::{ClaimFact, Observed};
+use crate::labels;
 use crate::quantity;
 
 /// A volume that is to grow.
@@ -93,6 +94,16 @@ pub fn growths(cluster: &Cluster, observed: &Observed) -> Vec<Growth> {
         (0..replicas).filter_map(|i| growth(names::claim(&set, i), &volume.size.0)).collect::<Vec<_>>()
     };
     sets(cluster).into_iter().flat_map(of_set).collect()
+}
+
+/// Writes at a StatefulSet which claims of its pods are being deleted, see [`labels::CLAIMS_GOING`].
+pub fn tell_claims_that_go(set: &mut StatefulSet, observed: &Observed) {
+    let replicas = set.spec.as_ref().and_then(|s| s.replicas).unwrap_or_default();
+    let goes = |name: &String| observed.claims.iter().any(|c| c.name == *name && c.terminating);
+    let going: Vec<String> = (0..replicas).map(|i| names::claim(&set.name_any(), i)).filter(goes).collect();
+    if !going.is_empty() {
+        set.annotations_mut().insert(labels::CLAIMS_GOING.into(), going.join(" "));
+    }
 }
 
 /// Size of the volumes of a StatefulSet, by its claims' template.

@@ -11,7 +11,7 @@ use crate::broker_cluster::hold::Hold;
 use crate::broker_cluster::resources::proxy::keep_replicas;
 use crate::broker_cluster::resources::{Resources, resources};
 use crate::broker_cluster::view::Observed;
-use crate::broker_cluster::volumes::keep_claims;
+use crate::broker_cluster::volumes::{keep_claims, tell_claims_that_go};
 use crate::child::{ChildKind, Write, compare};
 use crate::labels;
 
@@ -32,6 +32,7 @@ pub(super) fn wanted(
     }
     for set in &mut declared.stateful_sets {
         keep_claims(set, observed, holds);
+        tell_claims_that_go(set, observed);
     }
     for deployment in &mut declared.deployments {
         keep_replicas(deployment, cluster, &observed.live.deployments);
