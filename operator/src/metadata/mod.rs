@@ -185,7 +185,7 @@ fn key(cluster: &BrokerCluster) -> Key {
     (cluster.namespace().unwrap_or_default(), cluster.name_any())
 }
 
-/// What is watched.
+/// A kind whose objects are watched.
 trait Watched:
     Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {

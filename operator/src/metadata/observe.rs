@@ -1,4 +1,4 @@
-//! What the brokers of a cluster hold: two calls per replica, whatever the number of topics and groups. Only reads.
+//! What the brokers of a cluster hold: three calls per replica and its configuration, whatever the number of topics and groups. Only reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 
