@@ -39,6 +39,9 @@ pub struct PodFact {
     /// Image that it runs.
     #[serde(default)]
     pub image: String,
+    /// When it was made, in seconds of the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<i64>,
     /// Since when it is ready, or not, in seconds of the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<i64>,
@@ -88,6 +91,7 @@ impl PodFact {
             config_maps: volumes.filter_map(|v| v.config_map.as_ref()).map(|c| c.name.clone()).collect(),
             version: label(labels::VERSION),
             image: spec.and_then(|s| s.containers.first()?.image.clone()).unwrap_or_default(),
+            created: pod.metadata.creation_timestamp.as_ref().map(|t| t.0.as_second()),
             since: since(pod),
             restarts: restarts(pod),
             trouble: trouble(pod),

@@ -75,6 +75,22 @@ fn may_restart_controller(cluster: &Cluster, observed: &Observed, pod: &PodFact)
     Ok(Consent::Stop)
 }
 
+/// May the leader of the controllers be stopped for the sake of one of them that never heard of it? As if that one were well: it runs and answers, and votes as
+/// soon as another one leads.
+///
+/// # Errors
+/// The reason why not.
+pub fn may_restart_leader(
+    cluster: &Cluster,
+    observed: &Observed,
+    leader: &PodFact,
+    unheard: &PodFact,
+) -> Result<Consent, Hold> {
+    let mut as_if = observed.clone();
+    as_if.pods.iter_mut().filter(|p| p.uid == unheard.uid).for_each(|p| p.ready = !p.terminating);
+    may_restart_controller(cluster, &as_if, leader)
+}
+
 fn may_restart_broker(cluster: &Cluster, observed: &Observed, pod: &PodFact) -> Result<Consent, Hold> {
     let group = &pod.set;
     let unknown = |unknown| Hold::Unknown { pod: pod.name.clone(), unknown };

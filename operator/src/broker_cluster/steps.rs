@@ -124,6 +124,8 @@ pub enum Cause {
     Stranded,
     /// It takes no part in its Raft group.
     Outsider,
+    /// It leads the controllers, and one of them never heard of it.
+    Unheard,
 }
 
 impl Cause {
@@ -140,6 +142,7 @@ impl Cause {
             Self::Outdated => "to take up a change",
             Self::Stranded => "because its master does not send to it",
             Self::Outsider => "because it answers and follows no leader",
+            Self::Unheard => "because it leads the controllers and one of them never heard of it",
         }
     }
 }

@@ -94,6 +94,7 @@ impl Operator {
         let upgrades = object.status.as_ref().is_some_and(|s| s.upgrade.is_some());
         let waits = upgrades
             || closing
+            || !engine.leaderless.is_empty()
             || pods.iter().any(|p| p.gone_since.is_some())
             || status.into_iter().any(|g| !g.phase.is_open());
         let now = waits.then_some(world.now);

@@ -6,7 +6,7 @@ use gantry::broker_cluster::cluster::{Cluster, Mode};
 use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::plan::plan;
 use gantry::broker_cluster::safety::{Consent, may_restart};
-use gantry::broker_cluster::steps::Step;
+use gantry::broker_cluster::steps::{Cause, Step};
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;
@@ -111,9 +111,18 @@ impl Oracle {
         if let Step::Elect { group, to, .. } = step {
             return judge_elected(before, group, to);
         }
-        let Step::Restart { pod, component, .. } = step else { return Ok(()) };
+        let Step::Restart { pod, component, cause, .. } = step else { return Ok(()) };
         let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
-        match may_restart(cluster, seen, fact) {
+        let mut seen = seen.clone();
+        let mut heard_nothing = None;
+        if *cause == Cause::Unheard {
+            // Stopped for the sake of one that answers, and that alone.
+            let mut unheard = seen.pods.iter_mut().filter(|p| seen.engine.leaderless.contains(&p.name));
+            let unheard = unheard.next().ok_or("every controller knows its leader")?;
+            unheard.ready = true;
+            heard_nothing = Some(unheard.name.clone());
+        }
+        match may_restart(cluster, &seen, fact) {
             Ok(Consent::Stop) => {}
             other => return Err(format!("safety does not consent: {other:?}")),
         }
@@ -122,7 +131,10 @@ impl Oracle {
             return Ok(());
         }
         // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
-        let waits = self.in_flight.iter().filter(|(other, (_, role))| *other != pod && role <= component);
+        let waits = self
+            .in_flight
+            .iter()
+            .filter(|(other, (_, role))| *other != pod && heard_nothing.as_ref() != Some(other) && role <= component);
         let (brokers, others): (Vec<_>, Vec<_>) = waits.partition(|(_, (_, role))| *role == Component::Broker);
         // Of brokers as many groups as may be, and of each one replica.
         let groups: BTreeSet<&str> = brokers.iter().map(|(other, _)| group_of(other)).collect();

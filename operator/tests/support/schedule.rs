@@ -313,7 +313,7 @@ impl Schedule {
             self.world.pods.values().map(|p| (p.name.clone(), self.world.address(p))).collect();
         let pod = self.dice.one(&pods).cloned();
         let until = self.world.now + 1 + self.dice.below(60);
-        match (self.dice.below(17), pod) {
+        match (self.dice.below(18), pod) {
             (0, Some((pod, _))) => {
                 self.note(format!("somebody deletes Pod/{pod}"));
                 self.world.delete_pod(&pod);
@@ -357,6 +357,10 @@ impl Schedule {
                 self.world.cordon(&pod);
                 self.mends.entry(until).or_default().push(Mend::Uncordon(pod.clone()));
                 self.drained = Some(pod);
+            }
+            (14, Some((pod, Some(address)))) if pod.contains("-controller-") => {
+                self.note(format!("the leading controller sends nothing to {pod}"));
+                self.world.engine.world(|w| w.send_nothing_to(&address));
             }
             (11, _) => {
                 self.note("consumers are away".into());

@@ -58,6 +58,7 @@ pub struct Pod {
     /// Label of its template.
     pub version: String,
     image: String,
+    created: u64,
     /// Since when it is ready, or not.
     since: u64,
     /// Does its container run, or is it about to be run again?
@@ -268,6 +269,7 @@ impl World {
             labels: template_labels(&owner.template),
             node: None,
             log_end: None,
+            created: self.now,
             since: self.now,
             started: None,
             ready: false,
@@ -553,7 +555,7 @@ impl World {
         }
         match pod.component {
             Component::NameServer | Component::Proxy => true,
-            Component::Controller => self.engine.world(|w| w.controller_leader().is_some()),
+            Component::Controller => self.engine.world(|w| w.leader_of(&address).is_some()),
             Component::Broker => {
                 let mut answers = facts.name_servers.values().filter_map(Fact::known).peekable();
                 let registered =
@@ -797,6 +799,7 @@ impl Pod {
             config_maps: self.config_maps.clone(),
             version: self.version.clone(),
             image: self.image.clone(),
+            created: Some(super::operator::at(self.created).0.as_second()),
             since: Some(super::operator::at(self.since).0.as_second()),
             restarts: 0,
             trouble: None,

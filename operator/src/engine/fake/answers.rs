@@ -71,8 +71,9 @@ impl World {
 
     fn controller_facts(&self, address: &str) -> Result<ControllerFacts, EngineError> {
         self.reached(address, "CONTROLLER_GET_METADATA_INFO")?;
-        let id = |address: &String| format!("n{}", self.controllers.keys().position(|one| one == address).unwrap_or(0));
-        let leader = self.leader.as_ref().map(|leader| ControllerLeader { id: id(leader), address: leader.clone() });
+        let id = |address: &str| format!("n{}", self.controllers.keys().position(|one| one == address).unwrap_or(0));
+        let leader =
+            self.leader_of(address).map(|leader| ControllerLeader { id: id(leader), address: leader.to_owned() });
         let peers = self.controllers.keys().map(|address| (id(address), address.clone())).collect();
         Ok(ControllerFacts { is_leader: self.leader.as_deref() == Some(address), leader, peers })
     }

@@ -11,6 +11,9 @@ impl World {
             serving.iter().filter(|address| self.controllers[**address].has_log).map(|address| (*address).clone());
         let quorum = serving.len() * 2 > self.controllers.len();
         let stays = self.leader.clone().filter(|leader| serving.contains(&leader));
+        if stays.is_none() {
+            self.unheard = None;
+        }
         self.leader = if quorum { stays.or_else(|| with_log.into_iter().next()) } else { None };
         if self.leader.is_some() {
             for controller in self.controllers.values_mut().filter(|controller| controller.process.serves()) {

@@ -163,6 +163,8 @@ pub struct World {
     pub(super) controllers: BTreeMap<String, Controller>,
     pub(super) brokers: BTreeMap<String, Broker>,
     pub(super) leader: Option<String>,
+    /// The controller to which the leader sends nothing as long as it leads.
+    pub(super) unheard: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -357,6 +359,19 @@ impl World {
     #[must_use]
     pub fn controller_leader(&self) -> Option<&str> {
         self.leader.as_deref()
+    }
+
+    /// The leader that a controller follows, itself where it leads.
+    #[must_use]
+    pub fn leader_of(&self, controller: &str) -> Option<&str> {
+        self.leader.as_deref().filter(|_| self.unheard.as_deref() != Some(controller))
+    }
+
+    /// The leading controller sends nothing to another one as long as it leads, as jraft-core's `Replicator` does once its first heartbeat failed.
+    pub fn send_nothing_to(&mut self, controller: &str) {
+        if self.leader.as_deref() != Some(controller) {
+            self.unheard = Some(controller.to_owned());
+        }
     }
 
     /// Puts messages into a topic of one broker.
