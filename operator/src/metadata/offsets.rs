@@ -1,13 +1,14 @@
 //! Offsets of consumer groups after a change of master. Replicas copy them every few seconds, so what a group read for the first time just before may be
 //! unknown to the new master, and it would read such queues from their end on: messages would be skipped. Gantry remembers what the former master had and
 //! puts back what is missing. An offset that is merely older is left alone: the messages since then come twice, and whoever set it back on purpose is
-//! not overruled.
+//! not overruled. An offset behind the end of its queue was that of another log, and is not put back: the engine would move the group to the end of the queue
+//! and skip what is in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gantry_crds::condition::Reason;
-use gantry_remoting::stats::QueueOffsets;
+use gantry_remoting::stats::{MessageQueue, QueueOffsets, TopicOffset};
 use kube::runtime::events::EventType;
 
 use crate::apply::tell;
@@ -123,7 +124,8 @@ async fn look(
     if let Some(former) = before.filter(|b| b.master != master.address) {
         wanted.extend(former.offsets.clone());
     }
-    let lost = lost(&wanted, &offsets, &master.metadata);
+    let mut lost = lost(&wanted, &offsets, &master.metadata);
+    within(ctx, &id, &master.address, &mut lost).await?;
     if !lost.is_empty() {
         put_back(ctx, work, &id, (group, master), &lost).await?;
         for (key, queues) in lost {
@@ -132,6 +134,23 @@ async fn look(
     }
     let owed = owed(&wanted, &master.metadata, declared);
     Some(Seen { master: master.address.clone(), at: 0, offsets, owed })
+}
+
+/// Takes out offsets behind the ends of their queues. `None`: the broker does not say where those are.
+async fn within(ctx: &Context, id: &ClusterId, master: &str, lost: &mut ConsumerOffsets) -> Option<()> {
+    let mut ends: BTreeMap<String, BTreeMap<u32, i64>> = BTreeMap::new();
+    for (topic, _) in lost.keys() {
+        if !ends.contains_key(topic) {
+            let stats = ctx.engine.topic_stats(id, master, topic).await.ok()?.unwrap_or_default();
+            let end = |(queue, offset): &(MessageQueue, TopicOffset)| (queue.queue_id, offset.max_offset);
+            ends.insert(topic.clone(), stats.offset_table.iter().map(end).collect());
+        }
+    }
+    for ((topic, _), queues) in lost.iter_mut() {
+        queues.retain(|queue, offset| ends[topic].get(queue).is_some_and(|end| *offset <= *end));
+    }
+    lost.retain(|_, queues| !queues.is_empty());
+    Some(())
 }
 
 /// `None`: not all of it is there.

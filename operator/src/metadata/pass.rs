@@ -41,6 +41,7 @@ const LONGEST: Duration = Duration::from_secs(25);
 /// # Errors
 /// Where the API server refuses a write. An engine that does not answer is said in the statuses.
 pub async fn pass(ctx: &Context, work: &Work) -> Result<Duration, Error> {
+    work.forget_others();
     let cluster = match work.cluster.as_ref().map(|c| parse(c, &ctx.settings)) {
         Some(Ok(cluster)) => cluster,
         Some(Err(error)) => return orphaned(ctx, work, Reason::InvalidSpec, &Error::from(error).sentence()).await,

@@ -48,6 +48,18 @@ impl Work {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets what was seen of a former cluster of the same name: its offsets and users are none of this one's.
+    pub(super) fn forget_others(&self) {
+        let Some(uid) = self.cluster.as_ref().and_then(|c| c.uid()) else { return };
+        let mut memory = self.memory();
+        if memory.cluster.as_ref().is_some_and(|known| *known != uid) {
+            // Both are of objects that may outlive the cluster.
+            let (waiting, resets) = (memory.waiting, std::mem::take(&mut memory.resets));
+            *memory = Memory { waiting, resets, ..Memory::default() };
+        }
+        memory.cluster = Some(uid);
+    }
+
     /// Deletions that were written down.
     pub(super) fn deletions(&self) -> Deletions {
         let memory = self.memory().deletions.clone();
@@ -131,6 +143,8 @@ impl Work {
 /// What is kept between passes over one cluster. An operator that starts anew begins with an empty one.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Uid of the cluster that was seen.
+    pub cluster: Option<String>,
     /// Offsets of consumer groups, as masters had them.
     pub offsets: Offsets,
     /// Users and ACLs, as masters had them.

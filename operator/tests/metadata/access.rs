@@ -96,6 +96,22 @@ async fn what_a_new_master_lacks_is_put_back_and_told() {
 }
 
 #[tokio::test]
+async fn a_cluster_that_is_made_anew_gets_no_users_of_the_one_before_it() {
+    let shop = with_a_user(two()).await;
+    shop.settle().await;
+    let (old, new) = (shop.master(GROUP), shop.replica(GROUP));
+    shop.edit("brokerclusters", "shop", |o| o["metadata"]["uid"] = json!("another"));
+    shop.engine.world(|w| {
+        w.edit_access(&new, |access| *access = BrokerAccess::default());
+        w.kill(&old);
+    });
+    shop.wait(15);
+    shop.settle().await;
+    assert_eq!(access_of(&shop, &new), BrokerAccess::default());
+    assert_eq!(shop.repairs("User", "Restored"), 0);
+}
+
+#[tokio::test]
 async fn a_user_that_was_deleted_on_the_master_does_not_come_back_with_a_replica() {
     let shop = with_a_user(two()).await;
     shop.settle().await;

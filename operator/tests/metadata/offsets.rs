@@ -13,6 +13,7 @@ async fn reading() -> Shop {
     shop.topic("orders", json!({"queues": 4}));
     shop.group("billing", json!({}));
     shop.settle().await;
+    shop.engine.world(|w| w.queues = (0..4).map(|queue| (("orders".to_owned(), queue), 120)).collect());
     let queues = (0..4).map(|queue| (queue, 100)).collect();
     let offsets = [("billing".to_owned(), [("orders".to_owned(), queues)].into())].into();
     let write = EngineWrite::SetOffsets { broker: shop.master(GROUP), offsets };
@@ -100,4 +101,29 @@ async fn a_pass_that_is_cut_off_forgets_nothing() {
     shop.pass_that_is_cut_off("offsets").await;
     shop.settle().await;
     assert_eq!(offsets(&shop).await, all());
+}
+
+#[tokio::test]
+async fn offsets_behind_the_end_of_a_queue_are_those_of_another_log_and_are_not_put_back() {
+    let shop = reading().await;
+    switch(&shop, false, false);
+    shop.engine.world(|w| {
+        w.queues.insert(("orders".to_owned(), 0), 99);
+        w.queues.insert(("orders".to_owned(), 1), 100);
+    });
+    shop.pass().await;
+    let known = offsets(&shop).await;
+    assert_eq!(known[&("orders".to_owned(), "billing".to_owned())].keys().collect::<Vec<_>>(), [&1, &2, &3]);
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_made_anew_gets_no_offsets_of_the_one_before_it() {
+    let shop = reading().await;
+    switch(&shop, false, false);
+    shop.edit("brokerclusters", "shop", |o| o["metadata"]["uid"] = json!("another"));
+    shop.pass().await;
+    shop.wait(30);
+    shop.settle().await;
+    assert!(offsets(&shop).await.is_empty());
+    assert_eq!(shop.repairs("Offset", "Restored"), 0);
 }
