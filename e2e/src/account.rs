@@ -19,9 +19,11 @@ pub struct Account {
     pub failed: Vec<String>,
     /// Acknowledged, and never received by anybody.
     pub lost: Vec<i64>,
-    /// Acknowledged, not received by the readers, who have nothing left to read: another group found them.
+    /// Acknowledged, not received by the readers: another group found them. They are skipped or late.
+    pub missed: Vec<i64>,
+    /// As many of them as the readers have nothing left to read of.
     pub skipped: usize,
-    /// Acknowledged, not received by the readers in time, still before them: another group found them.
+    /// As many of them as the readers still have before them.
     pub late: usize,
     /// Rolled back, and received all the same.
     pub undone: Vec<i64>,
@@ -37,8 +39,8 @@ pub struct Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, acked, failed, lost, skipped, late, undone, duplicates, disordered, write_gap, read_gap } =
-            self;
+        let Self { topic, acked, failed, lost, skipped, late, undone, duplicates, disordered, .. } = self;
+        let Self { write_gap, read_gap, .. } = self;
         write!(
             f,
             "{topic:<20} acknowledged {acked:>6}  lost {}  skipped {skipped}  late {late}  rolled back but received {}  out of order {disordered}  failed sends {}  duplicates {duplicates}  longest without a write {write_gap} ms, without a read {read_gap} ms",
@@ -53,11 +55,9 @@ impl Account {
     /// Tells apart what the readers missed: what another group `found` is late as far as the brokers have that much `left` for the readers;
     /// beyond that it was skipped. What nobody found is lost.
     pub(crate) fn judge(&mut self, found: &BTreeSet<i64>, left: u64) {
-        let missed = self.lost.len();
-        self.lost.retain(|seq| !found.contains(seq));
-        let found = missed - self.lost.len();
-        self.late = usize::try_from(left).unwrap_or(usize::MAX).min(found);
-        self.skipped = found - self.late;
+        (self.missed, self.lost) = std::mem::take(&mut self.lost).into_iter().partition(|seq| found.contains(seq));
+        self.late = usize::try_from(left).unwrap_or(usize::MAX).min(self.missed.len());
+        self.skipped = self.missed.len() - self.late;
     }
 
     /// As a part of a record.
@@ -89,6 +89,7 @@ pub(crate) fn account(flow: &Flow, events: &[Value]) -> Account {
             .map(|e| format!("after {} ms: {}", e["ms"], e["error"].as_str().unwrap_or_default()))
             .collect(),
         lost: acked.iter().copied().filter(|s| !distinct.contains(s)).collect(),
+        missed: Vec::new(),
         skipped: 0,
         late: 0,
         undone: seqs(&out, "rolledback").into_iter().filter(|s| distinct.contains(s)).collect(),
@@ -129,10 +130,10 @@ fn longest_gap<'e>(events: impl Iterator<Item = &'e Value>) -> i64 {
 /// Where it was, with the account.
 pub fn nothing_lost(accounts: &[Account]) -> Result<()> {
     for account in accounts {
-        let Account { topic, acked, lost, skipped, undone, disordered, .. } = account;
+        let Account { topic, acked, lost, missed, skipped, undone, disordered, .. } = account;
         ensure!(*acked > 0, "{topic} was not written");
         let well = lost.is_empty() && *skipped == 0 && undone.is_empty() && *disordered == 0;
-        ensure!(well, "{account}; lost {lost:?}, rolled back but received {undone:?}");
+        ensure!(well, "{account}; lost {lost:?}, skipped or late {missed:?}, rolled back but received {undone:?}");
     }
     Ok(())
 }

@@ -106,7 +106,7 @@ fn leader() -> Result<String> {
 
 #[test]
 fn an_operator_killed_among_many_topics_is_followed_by_one_that_makes_them_all() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     // Where the first operator was done before anybody could kill it, once more with others.
     let begin = || -> Result<Option<(Burst<'_>, String)>> {
         for time in 0..2 {
@@ -135,7 +135,7 @@ fn an_operator_killed_among_many_topics_is_followed_by_one_that_makes_them_all()
 fn objects_of_a_cluster_that_is_dead_go_with_it_or_their_namespace_and_kept_ones_at_once() -> Result<()> {
     // Its pods find no node: there is an object, and nobody who answers.
     let dead = "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: BrokerCluster, metadata: {name: dead}, spec: {brokers: {storage: {reclaimPolicy: Delete}, scheduling: {nodeSelector: {there: is-none}}}, controllers: {scheduling: {nodeSelector: {there: is-none}}}, nameServers: {scheduling: {nodeSelector: {there: is-none}}}, proxies: {scheduling: {nodeSelector: {there: is-none}}}}}";
-    let _shop = Shop::ready()?;
+    let _shop = Shop::alone()?;
     let grave = Namespace::create("grave")?;
     grave.apply(dead)?;
     grave.apply(&topic("kept", "dead", "dead", ""))?;

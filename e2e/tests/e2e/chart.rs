@@ -57,7 +57,7 @@ fn unread(system: &Namespace) -> Result<String> {
 
 #[test]
 fn the_chart_makes_a_cluster_tests_it_upgrades_and_leaves_it_when_it_goes() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let system = Namespace { name: "gantry-system".into() };
     let first = format!("brokerCluster={FIRST}");
     with_chart("upgrade", &["--reuse-values", "--set-json", &first])?;

@@ -76,7 +76,7 @@ fn receivers(mut session: Session) -> Result<usize> {
 
 #[test]
 fn more_consumers_than_queues_all_receive_by_message_and_some_wait_by_queue() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.topic("spread", "Normal")?;
     let remoting = format!("--protocol remoting --endpoint {NAME_SERVERS} --server-balancing");
@@ -111,7 +111,7 @@ fn more_consumers_than_queues_all_receive_by_message_and_some_wait_by_queue() ->
 
 #[test]
 fn lag_is_in_the_status_and_each_reset_of_offsets_is_carried_out_once() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     let readers = "counted-readers";
     shop.topic("counted", "Normal")?;
@@ -180,7 +180,7 @@ fn send(session: &mut Session, name: &str, topic: &str, run: &str, what: &str) -
 
 #[test]
 fn messages_that_are_held_delayed_or_given_up_are_in_the_status_and_so_are_versions_of_clients() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.topic("held", "Delay")?;
     shop.topic("refused", "Normal")?;
@@ -224,7 +224,7 @@ fn messages_that_are_held_delayed_or_given_up_are_in_the_status_and_so_are_versi
 
 #[test]
 fn every_consumer_of_a_broadcast_group_gets_every_message() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.topic("announced", "Normal")?;
     shop.namespace.apply(&group("listeners", "announced", ", broadcast: true"))?;
@@ -247,7 +247,7 @@ fn every_consumer_of_a_broadcast_group_gets_every_message() -> Result<()> {
 
 #[test]
 fn clients_that_subscribe_otherwise_than_declared_are_told_while_they_are_there() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.topic("expected", "Normal")?;
     shop.topic("subscribed", "Normal")?;

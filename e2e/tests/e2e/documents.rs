@@ -44,7 +44,7 @@ fn changes_are_reviewed_as_it_is_written() -> Result<()> {
 #[test]
 fn the_pages_about_topics_and_groups_work_as_they_are_written() -> Result<()> {
     // They speak of a cluster that is there, on which nobody has followed them yet.
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let kinds = "topics.rocketmq.gantry.dev,consumergroups.rocketmq.gantry.dev";
     let topics = ["invoices", "shipments", "returns", "parcels", "readings"];
     let groups = ["bookkeeping", "parcels-by-road", "statistics"];

@@ -26,7 +26,7 @@ fn uids(shop: &Shop, component: &str) -> Result<Vec<String>> {
 
 #[test]
 fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result<()> {
-    let mut shop = Shop::ready()?;
+    let mut shop = Shop::alone()?;
     let (proxies, controllers, brokers) = (uids(&shop, "proxy")?, uids(&shop, "controller")?, uids(&shop, "broker")?);
     let epoch = |c: &serde_json::Value| c["status"]["groups"][0]["epoch"].as_i64().unwrap_or(0);
     let before = epoch(&shop.namespace.get("brokercluster/shop")?);
@@ -63,7 +63,7 @@ fn a_changed_broker_key_rolls_brokers_only_and_hands_the_master_over() -> Result
 
 #[test]
 fn a_key_that_brokers_take_while_they_run_is_in_force_and_restarts_none() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let before = uids(&shop, "broker")?;
     let in_force = |ordinal: u32| -> Result<String> {
         let (pod, host) =
@@ -127,7 +127,7 @@ fn volumes_grow_to_the_declared_size_and_go_with_a_cluster_that_says_so() -> Res
 
 #[test]
 fn a_deleted_cluster_takes_its_children_along_and_finds_its_messages_again() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     shop.topic("kept", "Normal")?;
     shop.group("kept-readers", "Concurrent")?;
     let run = format!("kept-{}", std::process::id());

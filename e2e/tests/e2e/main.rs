@@ -1,4 +1,4 @@
-//! What a user does with Gantry, done for real, by `make e2e`. One cluster serves nearly all tests, one after the other; some make one of their own.
+//! What a user does with Gantry, done for real, by `make e2e`. One cluster serves nearly all tests, some of them at the same time; others make one of their own.
 
 mod bursts;
 mod chart;

@@ -26,7 +26,7 @@ fn beside_each_other(clients: &Clients<'_>, to: &str) -> Result<(Value, Value)> 
 
 #[test]
 fn no_container_is_killed_for_its_memory_under_load() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     shop.topic("heavy", "Normal")?;
     shop.group("heavy-readers", "Concurrent")?;
     let clients = shop.clients()?;

@@ -45,7 +45,7 @@ struct Events {
 
 /// Makes topic and group, sends, receives, and checks all of it.
 fn run(case: &Case, more_to_send: &str, more_to_receive: &str) -> Result<Events> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let (topic, group) = (case.name, format!("{}-readers", case.name));
     shop.topic(topic, case.topic_type)?;
     shop.group(&group, case.delivery)?;

@@ -10,7 +10,7 @@ use crate::shop::{GRPC, REMOTING, Shop};
 
 #[test]
 fn a_roll_of_the_proxies_fails_no_send_and_loses_no_message() -> Result<()> {
-    let mut shop = Shop::ready()?;
+    let mut shop = Shop::alone()?;
     shop.topic("rolled", "Normal")?;
     shop.group("rolled-readers", "Concurrent")?;
     shop.topic("rolled-classic", "Normal")?;

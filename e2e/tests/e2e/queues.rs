@@ -45,7 +45,7 @@ fn receive(clients: &Clients<'_>, topic: &str, count: u32) -> Result<()> {
 
 #[test]
 fn queues_that_go_are_read_first_and_no_message_is_lost() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.namespace.apply(
         "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: Topic, metadata: {name: shrinking}, spec: {clusterRef: {name: shop}, queues: 8}}",
@@ -71,7 +71,7 @@ fn queues_that_go_are_read_first_and_no_message_is_lost() -> Result<()> {
 
 #[test]
 fn a_topic_that_is_read_only_takes_no_message_until_it_is_read_write_again() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     shop.topic("sealed", "Normal")?;
     let mut session = clients.session()?;
@@ -108,7 +108,7 @@ fn a_topic_that_is_read_only_takes_no_message_until_it_is_read_write_again() -> 
 
 #[test]
 fn a_topic_that_is_deleted_if_empty_stays_with_its_messages_and_goes_without_any() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let clients = shop.clients()?;
     for name in ["leaving", "leaving-empty"] {
         shop.namespace.apply(&format!(

@@ -6,7 +6,7 @@ use crate::shop::Shop;
 
 #[test]
 fn wrong_input_is_refused_with_what_to_write_instead() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     let cases = [
         ("{brokers: {replicas: 2, minInSyncReplicas: 3}}", "write at most replicas"),
         ("{controllers: {replicas: 2}}", "write 1, 3 or 5"),
@@ -27,7 +27,7 @@ fn wrong_input_is_refused_with_what_to_write_instead() -> Result<()> {
 
 #[test]
 fn every_field_is_explained() -> Result<()> {
-    let _shop = Shop::ready()?;
+    let _shop = Shop::together()?;
     let text = gantry_e2e::kubectl::kubectl(&["explain", "brokercluster.spec.brokers.minInSyncReplicas"])?;
     ensure!(text.contains("must hold a message before it is acknowledged"), "{text}");
     Ok(())

@@ -16,7 +16,7 @@ const OURS: &str = "app.kubernetes.io/managed-by=gantry,app.kubernetes.io/instan
 #[test]
 fn a_child_of_any_kind_that_is_deleted_or_edited_is_put_right_within_10_seconds_and_no_pod_is_restarted() -> Result<()>
 {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     // A configuration of which the last pod is about to go is no child that comes back.
     shop.namespace.wait_for_condition("brokercluster/shop", "Progressing", "False", Duration::from_secs(300))?;
     let before = pods(&shop, "app.kubernetes.io/component!=proxy")?;
@@ -47,7 +47,7 @@ fn a_child_of_any_kind_that_is_deleted_or_edited_is_put_right_within_10_seconds_
 
 #[test]
 fn a_set_that_was_scaled_by_hand_is_scaled_back() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     shop.namespace.kubectl(&["scale", "statefulset/shop-nameserver", "--replicas=1"])?;
     until("there are two name servers again", REPAIR, || {
         let replicas = shop.namespace.get("statefulset/shop-nameserver")?["spec"]["replicas"].clone();
@@ -59,7 +59,7 @@ fn a_set_that_was_scaled_by_hand_is_scaled_back() -> Result<()> {
 
 #[test]
 fn a_broken_cluster_in_another_namespace_slows_no_other() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let elsewhere = Namespace::create("elsewhere")?;
     elsewhere.apply(
         "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: BrokerCluster, metadata: {name: shop}, spec: {image: 'gantry/none:0', brokers: {storage: {reclaimPolicy: Delete}}}}",
@@ -83,7 +83,7 @@ fn a_broken_cluster_in_another_namespace_slows_no_other() -> Result<()> {
 
 #[test]
 fn an_edited_child_is_put_right() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let patch = r#"{"spec":{"selector":{"app.kubernetes.io/component":"nobody"}}}"#;
     shop.namespace.kubectl(&["patch", "service/shop-proxy-private", "--type=merge", "-p", patch])?;
     until("the selector is right again", REPAIR, || {
@@ -96,7 +96,7 @@ fn an_edited_child_is_put_right() -> Result<()> {
 
 #[test]
 fn replacing_every_name_server_pod_restarts_no_broker() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let brokers = || pods(&shop, "app.kubernetes.io/component=broker");
     let before = brokers()?;
     for pod in pods(&shop, "app.kubernetes.io/component=nameserver")?.keys() {
@@ -142,7 +142,7 @@ fn every_name_server_knows_brokers_by_name(shop: &Shop) -> Result<()> {
 
 #[test]
 fn an_idle_operator_writes_nothing() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let versions = || -> Result<BTreeMap<String, String>> {
         let kinds = "brokercluster,topics.rocketmq.gantry.dev,consumergroups.rocketmq.gantry.dev,statefulset,deployment,service,configmap,serviceaccount,pdb";
         let mut found = BTreeMap::new();

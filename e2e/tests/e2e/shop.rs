@@ -1,6 +1,6 @@
-//! The cluster that all tests share: made once, used by one test at a time.
+//! The cluster that all tests share, made once. Some have it for themselves, those that only use topics and groups of their own use it together.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
@@ -33,8 +33,8 @@ spec:
   - {name: private, type: ClusterIP}
 "#;
 
-/// The cluster as it is declared; whoever holds it has the cluster for itself. A change that restarts pods stays: nobody waits for the way back.
-static DECLARED: Mutex<String> = Mutex::new(String::new());
+/// The cluster as it is declared; whoever may write it has the cluster for itself. A change that restarts pods stays: nobody waits for the way back.
+static DECLARED: RwLock<String> = RwLock::new(String::new());
 static NAMESPACE: OnceLock<Namespace> = OnceLock::new();
 /// Why the cluster did not become well before some test: no later one need wait for it again.
 static BROKEN: OnceLock<String> = OnceLock::new();
@@ -43,15 +43,48 @@ static BROKEN: OnceLock<String> = OnceLock::new();
 pub struct Shop {
     /// Its namespace.
     pub namespace: &'static Namespace,
-    declared: MutexGuard<'static, String>,
+    declared: Declared,
+}
+
+enum Declared {
+    Alone(RwLockWriteGuard<'static, String>),
+    Together(RwLockReadGuard<'static, String>),
+}
+
+impl Declared {
+    fn text(&self) -> &str {
+        match self {
+            Self::Alone(text) => text,
+            Self::Together(text) => text,
+        }
+    }
 }
 
 impl Shop {
-    /// The cluster, ready; made where it is not there yet.
-    pub fn ready() -> Result<Self> {
-        let mut declared = DECLARED.lock().unwrap_or_else(PoisonError::into_inner);
+    /// The cluster, ready, for one test alone; made where it is not there yet.
+    pub fn alone() -> Result<Self> {
+        let mut declared = DECLARED.write().unwrap_or_else(PoisonError::into_inner);
         if declared.is_empty() {
             MANIFEST.clone_into(&mut declared);
+        }
+        Self::ready(Declared::Alone(declared))
+    }
+
+    /// The cluster, ready, for a test that uses topics and consumer groups of its own and disturbs nobody who does the same.
+    pub fn together() -> Result<Self> {
+        loop {
+            let declared = DECLARED.read().unwrap_or_else(PoisonError::into_inner);
+            if !declared.is_empty() {
+                return Self::ready(Declared::Together(declared));
+            }
+            drop(declared);
+            Self::alone()?;
+        }
+    }
+
+    fn ready(declared: Declared) -> Result<Self> {
+        if let Some(why) = BROKEN.get() {
+            bail!("the cluster was broken by a test before this one: {why}");
         }
         let namespace = match NAMESPACE.get() {
             Some(n) => n,
@@ -60,10 +93,7 @@ impl Shop {
                 NAMESPACE.get_or_init(|| made)
             }
         };
-        if let Some(why) = BROKEN.get() {
-            bail!("the cluster was broken by a test before this one: {why}");
-        }
-        namespace.apply(&declared)?;
+        namespace.apply(declared.text())?;
         let well = namespace
             .wait_for_condition("brokercluster/shop", "Degraded", "False", START)
             .and_then(|_| namespace.wait_for_condition("brokercluster/shop", "Ready", "True", START));
@@ -76,23 +106,29 @@ impl Shop {
 
     /// Declares `to` in the place of `from`, for this test and all that follow.
     pub fn change(&mut self, from: &str, to: &str) -> Result<()> {
-        *self.declared = self.declared_with(from, to)?;
+        let changed = self.declared_with(from, to)?;
+        match &mut self.declared {
+            Declared::Alone(text) => **text = changed,
+            Declared::Together(_) => bail!("others use the cluster, too"),
+        }
         self.declare()
     }
 
     /// Declares `to` in the place of `from`, until the next test.
     pub fn change_for_now(&self, from: &str, to: &str) -> Result<()> {
+        ensure!(matches!(self.declared, Declared::Alone(_)), "others use the cluster, too");
         self.namespace.apply(&self.declared_with(from, to)?)
     }
 
     /// Applies what is declared.
     pub fn declare(&self) -> Result<()> {
-        self.namespace.apply(&self.declared)
+        self.namespace.apply(self.declared.text())
     }
 
     fn declared_with(&self, from: &str, to: &str) -> Result<String> {
-        ensure!(self.declared.contains(from), "there is no {from:?} in the manifest");
-        Ok(self.declared.replace(from, to))
+        let declared = self.declared.text();
+        ensure!(declared.contains(from), "there is no {from:?} in the manifest");
+        Ok(declared.replace(from, to))
     }
 
     /// The official clients beside it.

@@ -45,7 +45,7 @@ fn ended(shop: &Shop, pod: &str) -> Result<(Duration, i64)> {
 
 #[test]
 fn a_pod_of_any_role_ends_by_sigterm_within_its_grace_period() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     for role in ROLES {
         let pod = pods(&shop, role)?.pop().with_context(|| format!("no {role}"))?;
         let grace = shop.namespace.get(&format!("pod/{pod}"))?["spec"]["terminationGracePeriodSeconds"].as_u64();
@@ -63,7 +63,7 @@ fn a_pod_of_any_role_ends_by_sigterm_within_its_grace_period() -> Result<()> {
 
 #[test]
 fn every_role_logs_to_standard_output() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     for role in ROLES {
         let pod = pods(&shop, role)?.pop().with_context(|| format!("no {role}"))?;
         let said = shop.namespace.kubectl(&["logs", &pod, "--tail=200"])?;

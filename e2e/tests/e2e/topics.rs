@@ -72,7 +72,7 @@ impl Shop {
 
 #[test]
 fn what_was_changed_by_hand_is_changed_back_within_30_seconds_and_that_is_told() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     shop.topic("drifting", "Normal")?;
     shop.group("drifting-readers", "Concurrent")?;
     shop.is_put_right("updateTopic -c shop -t drifting -r 9 -w 9", "DriftReverted", "drifting")?;
@@ -84,7 +84,7 @@ fn what_was_changed_by_hand_is_changed_back_within_30_seconds_and_that_is_told()
 
 #[test]
 fn what_the_engine_lost_is_put_back_within_30_seconds_and_that_is_told() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     shop.topic("losing", "FIFO")?;
     shop.group("losing-readers", "Concurrent")?;
     shop.is_put_right("deleteTopic -c shop -t losing", "Restored", "losing")?;
@@ -103,7 +103,7 @@ fn audit_lines(about: &str) -> Result<Vec<String>> {
 
 #[test]
 fn what_is_imported_and_applied_changes_nothing() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     shop.admin("updateTopic -c shop -t made_by_hand -r 6 -w 6 -a +message.type=DELAY")?;
     shop.admin("updateSubGroup -c shop -g made_by_hand_readers -r 3")?;
     let import = || {
@@ -132,7 +132,7 @@ fn what_is_imported_and_applied_changes_nothing() -> Result<()> {
 
 #[test]
 fn the_older_of_two_objects_for_one_topic_wins() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     shop.topic("wanted", "Normal")?;
     // Creation times have whole seconds.
     std::thread::sleep(Duration::from_millis(1100));
@@ -148,7 +148,7 @@ fn the_older_of_two_objects_for_one_topic_wins() -> Result<()> {
 
 #[test]
 fn a_tenant_has_what_the_clusters_rules_allow() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let tenant = Namespace::create("tenant")?;
     let rules = "tenants: [{name: guests, namespaces: [tenant], topicPrefixes: [guest-], groupPrefixes: [guest-], types: [Normal], maxQueues: 4, maxTopics: 1, maxConsumerGroups: 1}]";
     shop.change_for_now("  nameServers:", &format!("  {rules}\n  nameServers:"))?;
@@ -208,7 +208,7 @@ fn a_tenant_has_what_the_clusters_rules_allow() -> Result<()> {
 
 #[test]
 fn deleting_many_topics_at_once_is_held_until_it_is_confirmed() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::alone()?;
     let names: Vec<String> = (0..12).map(|i| format!("pruned-{i}")).collect();
     for name in &names {
         shop.namespace.apply(&format!(

@@ -16,7 +16,7 @@ fn groups(events: &[Value]) -> Vec<&str> {
 
 #[test]
 fn messages_of_higher_priority_arrive_first() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     shop.topic("urgent", "Priority")?;
     shop.group("urgent-readers", "Concurrent")?;
     let clients = shop.clients()?;
@@ -36,7 +36,7 @@ fn messages_of_higher_priority_arrive_first() -> Result<()> {
 
 #[test]
 fn messages_of_a_lite_topic_reach_who_subscribes_to_it_and_nobody_else() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     shop.topic("chats", "Lite")?;
     shop.namespace.apply(
         "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: ConsumerGroup, metadata: {name: chats-readers}, spec: {clusterRef: {name: shop}, attributes: {lite.bind.topic: chats}}}",
@@ -70,7 +70,7 @@ const TYPES: [(&str, &str); 4] = [
 /// Clients over gRPC refuse wrong messages themselves; those over remoting leave that to the proxy.
 #[test]
 fn a_proxy_refuses_messages_of_another_type_than_the_topics() -> Result<()> {
-    let shop = Shop::ready()?;
+    let shop = Shop::together()?;
     for (type_, _) in TYPES {
         shop.topic(&format!("only-{}", type_.to_lowercase()), type_)?;
     }
