@@ -49,22 +49,24 @@ fn opened(class: &str) -> Vec<String> {
     opened
 }
 
-/// The folder with the engine's jars, filled by Maven when it is empty.
+/// The folder with the engine's jars, filled by Maven when it is not that of the image's pom.xml.
 pub fn jars() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = root.join("target/engine-jars");
-    let done = folder.join(".complete");
-    if !done.exists() {
+    let (pom, done) = (root.join("broker-image/pom.xml"), folder.join(".complete"));
+    let wanted = fs::read_to_string(&pom).expect("the image has a pom.xml");
+    if fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
         println!("resolving the engine's jars with Maven …");
+        let _ = fs::remove_dir_all(&folder);
         let status = Command::new("mvn")
             .args(["-q", "-B", "-f"])
-            .arg(root.join("broker-image/pom.xml"))
+            .arg(&pom)
             .args(["dependency:copy-dependencies", "-DincludeScope=runtime"])
             .arg(format!("-DoutputDirectory={}", folder.display()))
             .status()
             .expect("mvn is needed to resolve the engine's jars");
         assert!(status.success(), "mvn failed");
-        fs::write(done, "").unwrap();
+        fs::write(done, wanted).unwrap();
     }
     folder.canonicalize().unwrap()
 }

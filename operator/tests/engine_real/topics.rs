@@ -1,6 +1,8 @@
 //! Topics and consumer groups on a real broker.
 
 use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use gantry::consumer_group::ConsumerGroups;
@@ -173,6 +175,28 @@ impl Test {
         let consumers = self.engine.topic_consumers(&self.addresses.cluster, master, "good-1").await.unwrap();
         assert_eq!(consumers, ["group-1"], "whose offsets were set has consumed");
         self.step("modes, subscriptions and offsets of a group are set and read back");
+        self.a_replica_copies_offsets_also_where_somebody_pulls(master).await;
+    }
+
+    /// Whoever pulls, as every proxy does for a topic of its own, leaves a second table of offsets at the master, which replicas must be able to skip
+    /// (rocketmq #10284).
+    async fn a_replica_copies_offsets_also_where_somebody_pulls(&self, master: &str) {
+        let (_, replica) = self.roles().await;
+        let began = Instant::now();
+        pull(master, "good-1", "group-1");
+        let offsets = [("group-1".to_owned(), [("good-0".to_owned(), BTreeMap::from([(0, 7)]))].into())].into();
+        let set = EngineWrite::SetOffsets { broker: master.to_owned(), offsets };
+        assert!(self.execute(set).await.is_complete());
+        let key = ("good-0".to_owned(), "group-1".to_owned());
+        loop {
+            let copied = self.engine.offsets(&self.addresses.cluster, &replica).await.unwrap();
+            if copied.get(&key).and_then(|queues| queues.get(&0)) == Some(&7) {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(90), "the replica has {copied:?} only");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        self.step(&format!("a replica had the offsets of its master {:?} later", began.elapsed()));
     }
 
     /// What a real broker holds, imported and planned: nothing would be written.
@@ -237,4 +261,21 @@ fn planned<K: Kind>(imported: &[serde_json::Value], observed: &Observed) -> usiz
     let objects: Vec<K::Object> = of_kind.map(|object| serde_json::from_value(object.clone()).unwrap()).collect();
     let parsed: Vec<_> = objects.iter().map(|object| (K::parse(object), object)).collect();
     plan::<K>(&parsed, observed, &Breaker::default()).upserts.values().map(Vec::len).sum()
+}
+
+/// One pull of a queue (request 11), as clients of RocketMQ 4 send it.
+fn pull(broker: &str, topic: &str, group: &str) {
+    let fields = serde_json::json!({
+        "consumerGroup": group, "topic": topic, "queueId": "0", "queueOffset": "0", "maxMsgNums": "1", "sysFlag": "4", "commitOffset": "0",
+        "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
+    });
+    let header = serde_json::json!({
+        "code": 11, "language": "JAVA", "version": 497, "opaque": 1, "flag": 0, "extFields": fields, "serializeTypeCurrentRPC": "JSON",
+    });
+    let header = header.to_string().into_bytes();
+    let length = u32::try_from(header.len()).unwrap();
+    let mut connection = TcpStream::connect(broker).unwrap();
+    connection.write_all(&[&(length + 4).to_be_bytes()[..], &length.to_be_bytes()[..], &header[..]].concat()).unwrap();
+    let mut answer = [0; 4];
+    connection.read_exact(&mut answer).unwrap();
 }
