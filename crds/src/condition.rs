@@ -196,7 +196,7 @@ reasons! {
     Updated,
     /// Deleted.
     Deleted,
-    /// A pod was restarted, to take up a change or because its master did not send to it.
+    /// A pod was restarted: to take up a change, because its master did not send to it, or because a controller did not follow its leader.
     Restarted,
     /// A planned change of master was made.
     MasterMoved,

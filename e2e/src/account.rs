@@ -21,8 +21,6 @@ pub struct Account {
     pub lost: Vec<i64>,
     /// Acknowledged, not received by the readers: another group found them. They are skipped or late.
     pub missed: Vec<i64>,
-    /// As many of them as the readers have nothing left to read of.
-    pub skipped: usize,
     /// As many of them as the readers still have before them.
     pub late: usize,
     /// Rolled back, and received all the same.
@@ -39,8 +37,8 @@ pub struct Account {
 
 impl fmt::Display for Account {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, acked, failed, lost, skipped, late, undone, duplicates, disordered, .. } = self;
-        let Self { write_gap, read_gap, .. } = self;
+        let Self { topic, acked, failed, lost, late, undone, duplicates, disordered, write_gap, read_gap, .. } = self;
+        let skipped = self.skipped();
         write!(
             f,
             "{topic:<20} acknowledged {acked:>6}  lost {}  skipped {skipped}  late {late}  rolled back but received {}  out of order {disordered}  failed sends {}  duplicates {duplicates}  longest without a write {write_gap} ms, without a read {read_gap} ms",
@@ -57,13 +55,18 @@ impl Account {
     pub(crate) fn judge(&mut self, found: &BTreeSet<i64>, left: u64) {
         (self.missed, self.lost) = std::mem::take(&mut self.lost).into_iter().partition(|seq| found.contains(seq));
         self.late = usize::try_from(left).unwrap_or(usize::MAX).min(self.missed.len());
-        self.skipped = self.missed.len() - self.late;
+    }
+
+    /// As many of those that the readers missed as they have nothing left to read of.
+    #[must_use]
+    pub fn skipped(&self) -> usize {
+        self.missed.len() - self.late
     }
 
     /// As a part of a record.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({"topic": self.topic, "acked": self.acked, "lost": self.lost.len(), "skipped": self.skipped, "late": self.late, "undone": self.undone.len(),
+        json!({"topic": self.topic, "acked": self.acked, "lost": self.lost.len(), "skipped": self.skipped(), "late": self.late, "undone": self.undone.len(),
             "failed": self.failed.len(), "failures": self.failed, "duplicates": self.duplicates, "disordered": self.disordered})
     }
 }
@@ -90,7 +93,6 @@ pub(crate) fn account(flow: &Flow, events: &[Value]) -> Account {
             .collect(),
         lost: acked.iter().copied().filter(|s| !distinct.contains(s)).collect(),
         missed: Vec::new(),
-        skipped: 0,
         late: 0,
         undone: seqs(&out, "rolledback").into_iter().filter(|s| distinct.contains(s)).collect(),
         duplicates: received.len() - distinct.len(),
@@ -130,9 +132,9 @@ fn longest_gap<'e>(events: impl Iterator<Item = &'e Value>) -> i64 {
 /// Where it was, with the account.
 pub fn nothing_lost(accounts: &[Account]) -> Result<()> {
     for account in accounts {
-        let Account { topic, acked, lost, missed, skipped, undone, disordered, .. } = account;
+        let Account { topic, acked, lost, missed, undone, disordered, .. } = account;
         ensure!(*acked > 0, "{topic} was not written");
-        let well = lost.is_empty() && *skipped == 0 && undone.is_empty() && *disordered == 0;
+        let well = lost.is_empty() && account.skipped() == 0 && undone.is_empty() && *disordered == 0;
         ensure!(well, "{account}; lost {lost:?}, skipped or late {missed:?}, rolled back but received {undone:?}");
     }
     Ok(())
@@ -183,7 +185,7 @@ mod tests {
         let judged = |found: &[i64], left| {
             let mut account = missing();
             account.judge(&found.iter().copied().collect(), left);
-            (account.lost.len(), account.skipped, account.late, nothing_lost(&[account]).is_ok())
+            (account.lost.len(), account.skipped(), account.late, nothing_lost(&[account]).is_ok())
         };
         assert_eq!(judged(&[3, 4, 5, 6], 0), (0, 3, 0, false));
         assert_eq!(judged(&[3, 4, 5], 1), (0, 2, 1, false));

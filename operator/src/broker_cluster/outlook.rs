@@ -229,13 +229,11 @@ fn taken(step: Option<&Step>, changes: &[PlannedChange]) -> Option<PlannedChange
                 ..change("Elect", object, Some(format!("so that {from} can go")))
             })
         }
-        Step::Restart { pod, cause: cause @ (Cause::Stranded | Cause::Outsider | Cause::Unheard), .. } => {
-            Some(PlannedChange {
-                risk: Risk::Restart,
-                affects: vec![pod.clone()],
-                ..change("Restart", format!("Pod/{pod}"), Some(cause.as_str().into()))
-            })
-        }
         Step::Restart { cause: Cause::Outdated, .. } => None,
+        Step::Restart { pod, cause, .. } => Some(PlannedChange {
+            risk: Risk::Restart,
+            affects: vec![pod.clone()],
+            ..change("Restart", format!("Pod/{pod}"), Some(cause.as_str().into()))
+        }),
     }
 }

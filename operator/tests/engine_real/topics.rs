@@ -1,8 +1,6 @@
 //! Topics and consumer groups on a real broker.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use gantry::consumer_group::ConsumerGroups;
@@ -13,12 +11,13 @@ use gantry::metadata::kind::Kind;
 use gantry::metadata::plan::plan;
 use gantry::metadata::view::{Master, Observed};
 use gantry::topic::Topics;
-use gantry_remoting::ResponseCode;
+use gantry_remoting::blocking;
 use gantry_remoting::group::{
     CustomizedRetry, ExponentialRetry, GroupChange, GroupConfig, RequestMode, RetryPolicy, RetryPolicyKind,
     SimpleSubscription,
 };
 use gantry_remoting::topic::{self, TopicChange, TopicConfig};
+use gantry_remoting::{Code, Command, ResponseCode};
 
 use super::{GROUP, Test, in_sync, registered};
 
@@ -263,19 +262,20 @@ fn planned<K: Kind>(imported: &[serde_json::Value], observed: &Observed) -> usiz
     plan::<K>(&parsed, observed, &Breaker::default()).upserts.values().map(Vec::len).sum()
 }
 
-/// One pull of a queue (request 11), as clients of RocketMQ 4 send it.
+/// One pull of a queue, as clients of RocketMQ 4 send it (request 11, which the operator has no use for).
 fn pull(broker: &str, topic: &str, group: &str) {
-    let fields = serde_json::json!({
-        "consumerGroup": group, "topic": topic, "queueId": "0", "queueOffset": "0", "maxMsgNums": "1", "sysFlag": "4", "commitOffset": "0",
-        "suspendTimeoutMillis": "0", "subscription": "*", "subVersion": "0", "expressionType": "TAG",
-    });
-    let header = serde_json::json!({
-        "code": 11, "language": "JAVA", "version": 497, "opaque": 1, "flag": 0, "extFields": fields, "serializeTypeCurrentRPC": "JSON",
-    });
-    let header = header.to_string().into_bytes();
-    let length = u32::try_from(header.len()).unwrap();
-    let mut connection = TcpStream::connect(broker).unwrap();
-    connection.write_all(&[&(length + 4).to_be_bytes()[..], &length.to_be_bytes()[..], &header[..]].concat()).unwrap();
-    let mut answer = [0; 4];
-    connection.read_exact(&mut answer).unwrap();
+    let request = Command { code: 11, ..Command::request(Code::GetMaxOffset) }
+        .with("consumerGroup", group)
+        .with("topic", topic)
+        .with("queueId", 0)
+        .with("queueOffset", 0)
+        .with("maxMsgNums", 1)
+        .with("sysFlag", 4)
+        .with("commitOffset", 0)
+        .with("suspendTimeoutMillis", 0)
+        .with("subscription", "*")
+        .with("subVersion", 0)
+        .with("expressionType", "TAG");
+    let reply = blocking::call(broker, &request, Duration::from_secs(15)).unwrap();
+    assert_eq!(reply.response_code(), ResponseCode::PullNotFound, "{:?}", reply.remark);
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gantry::broker_cluster::cluster::{Cluster, Mode};
 use gantry::broker_cluster::extent::existing;
 use gantry::broker_cluster::plan::plan;
-use gantry::broker_cluster::safety::{Consent, may_restart};
+use gantry::broker_cluster::safety::{Consent, may_restart, may_restart_leader};
 use gantry::broker_cluster::steps::{Cause, Step};
 use gantry::broker_cluster::view::Observed;
 use gantry::child::{ChildKind, Write};
@@ -113,16 +113,19 @@ impl Oracle {
         }
         let Step::Restart { pod, component, cause, .. } = step else { return Ok(()) };
         let fact = seen.pods.iter().find(|p| p.name == *pod).ok_or("it is not there")?;
-        let mut seen = seen.clone();
-        let mut heard_nothing = None;
-        if *cause == Cause::Unheard {
-            // Stopped for the sake of one that answers, and that alone.
-            let mut unheard = seen.pods.iter_mut().filter(|p| seen.engine.leaderless.contains(&p.name));
-            let unheard = unheard.next().ok_or("every controller knows its leader")?;
-            unheard.ready = true;
-            heard_nothing = Some(unheard.name.clone());
-        }
-        match may_restart(cluster, &seen, fact) {
+        // Whom a leader is stopped for answers, and is the only one.
+        let unheard = match cause {
+            Cause::Unheard => {
+                let mut leaderless = seen.pods.iter().filter(|p| seen.engine.leaderless.contains(&p.name));
+                Some(leaderless.next().ok_or("every controller knows its leader")?)
+            }
+            Cause::Outdated | Cause::Stranded | Cause::Outsider => None,
+        };
+        let consent = match unheard {
+            Some(unheard) => may_restart_leader(cluster, seen, fact, unheard),
+            None => may_restart(cluster, seen, fact),
+        };
+        match consent {
             Ok(Consent::Stop) => {}
             other => return Err(format!("safety does not consent: {other:?}")),
         }
@@ -131,10 +134,9 @@ impl Oracle {
             return Ok(());
         }
         // Later roles depend on earlier ones, so an earlier one may be what a later one waits for.
-        let waits = self
-            .in_flight
-            .iter()
-            .filter(|(other, (_, role))| *other != pod && heard_nothing.as_ref() != Some(other) && role <= component);
+        let waits = self.in_flight.iter().filter(|(other, (_, role))| {
+            *other != pod && unheard.is_none_or(|u| u.name != **other) && role <= component
+        });
         let (brokers, others): (Vec<_>, Vec<_>) = waits.partition(|(_, (_, role))| *role == Component::Broker);
         // Of brokers as many groups as may be, and of each one replica.
         let groups: BTreeSet<&str> = brokers.iter().map(|(other, _)| group_of(other)).collect();

@@ -355,12 +355,6 @@ impl World {
         told.unwrap_or(self.min_in_sync)
     }
 
-    /// The leading controller.
-    #[must_use]
-    pub fn controller_leader(&self) -> Option<&str> {
-        self.leader.as_deref()
-    }
-
     /// The leader that a controller follows, itself where it leads.
     #[must_use]
     pub fn leader_of(&self, controller: &str) -> Option<&str> {
