@@ -182,7 +182,7 @@ impl Test {
     async fn a_replica_copies_offsets_also_where_somebody_pulls(&self, master: &str) {
         let (_, replica) = self.roles().await;
         let began = Instant::now();
-        pull(master, "good-1", "group-1");
+        pull(master, "good-0", "group-1");
         let offsets = [("group-1".to_owned(), [("good-0".to_owned(), BTreeMap::from([(0, 7)]))].into())].into();
         let set = EngineWrite::SetOffsets { broker: master.to_owned(), offsets };
         assert!(self.execute(set).await.is_complete());
