@@ -17,6 +17,9 @@ pub const PROXY_REMOTING_PORT: u16 = 8080;
 /// Port of Prometheus metrics on brokers, controllers and proxies (the engine's default).
 pub const METRICS_PORT: u16 = 5557;
 
+/// Port on which the image answers the kubelet's probes, in every role.
+pub const PROBE_PORT: u16 = 10900;
+
 /// The engine's roles. `as_str` is the value of the label `app.kubernetes.io/component` and part of every child's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

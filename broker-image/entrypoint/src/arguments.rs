@@ -6,11 +6,13 @@ use crate::role::Role;
 pub const USAGE: &str = "\
 usage: rocketmq start nameserver|controller|broker|proxy
        rocketmq probe nameserver|controller|broker|proxy [--live]
+       rocketmq serve-probes nameserver|controller|broker|proxy
        rocketmq admin [MQADMIN ARGUMENTS…]
 
-start  waits until the role can start, renders /etc/rocketmq into /run/rocketmq and becomes the role's Java process
-probe  exits with 0 and a sentence when the role can serve; with --live it fails only when the process hangs
-admin  runs the engine's mqadmin with this cluster's name servers filled in";
+start         waits until the role can start, renders /etc/rocketmq into /run/rocketmq and becomes the role's Java process
+probe         exits with 0 and a sentence when the role can serve; with --live it fails only when the process hangs
+serve-probes  answers the same by HTTP, at /ready and /live of port 10900: start runs it beside the Java process
+admin         runs the engine's mqadmin with this cluster's name servers filled in";
 
 /// What to do.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub enum Verb {
         /// Only whether it hangs.
         live: bool,
     },
+    /// Answer the kubelet's probes of a role's process.
+    ServeProbes(Role),
     /// Run the admin tool with these arguments.
     Admin(Vec<String>),
 }
@@ -58,10 +62,10 @@ impl Verb {
         match verb.as_str() {
             "help" | "--help" | "-h" => Ok(Self::Help),
             "admin" => Ok(Self::Admin(arguments.collect())),
-            "start" => {
+            "start" | "serve-probes" => {
                 let role = role(arguments.next())?;
                 nothing_more(arguments)?;
-                Ok(Self::Start(role))
+                Ok(if verb == "start" { Self::Start(role) } else { Self::ServeProbes(role) })
             }
             "probe" => {
                 let role = role(arguments.next())?;
@@ -99,6 +103,7 @@ mod tests {
     fn every_role_can_be_started_and_probed() {
         for role in Role::ALL {
             assert_eq!(parse(&format!("start {role}")), Ok(Verb::Start(role)));
+            assert_eq!(parse(&format!("serve-probes {role}")), Ok(Verb::ServeProbes(role)));
             assert_eq!(parse(&format!("probe {role}")), Ok(Verb::Probe { role, live: false }));
             assert_eq!(parse(&format!("probe {role} --live")), Ok(Verb::Probe { role, live: true }));
         }

@@ -1,5 +1,6 @@
-//! `rocketmq`: the entry point of the RocketMQ image. `start` prepares a role's configuration and becomes its Java process, `probe` tells the
-//! kubelet whether that process can serve, `admin` runs the engine's own admin tool with the cluster's addresses filled in.
+//! `rocketmq`: the entry point of the RocketMQ image. `start` prepares a role's configuration and becomes its Java process, `probe` and
+//! `serve-probes` tell people and the kubelet whether that process can serve, `admin` runs the engine's own admin tool with the cluster's addresses
+//! filled in.
 
 mod arguments;
 mod java;
@@ -17,11 +18,11 @@ use arguments::Verb;
 use settings::Settings;
 
 fn main() -> ExitCode {
-    let live = std::fs::read_to_string(start::LIVE).ok();
-    let settings = Settings::from_lookup(|name| env::var(name).ok()).with_live(live.as_deref());
+    let settings = settings();
     match Verb::parse(env::args().skip(1)) {
         Ok(Verb::Help) => say(arguments::USAGE),
         Ok(Verb::Start(role)) => never(start::start(role, &settings)),
+        Ok(Verb::ServeProbes(role)) => never(probe::serve(role, self::settings)),
         Ok(Verb::Admin(arguments)) => never(java::admin(&settings, arguments)),
         Ok(Verb::Probe { role, live }) => match probe::probe(role, live, &settings) {
             Ok(sentence) => say(&sentence),
@@ -35,6 +36,12 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+/// What the operator says now.
+fn settings() -> Settings {
+    let live = std::fs::read_to_string(start::LIVE).ok();
+    Settings::from_lookup(|name| env::var(name).ok()).with_live(live.as_deref())
 }
 
 fn say(text: &str) -> ExitCode {

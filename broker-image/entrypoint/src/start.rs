@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
-use std::{fs, io, thread};
+use std::{env, fs, io, thread};
 
 use signal_hook::consts::SIGTERM;
 
@@ -42,6 +43,9 @@ pub enum StartError {
     /// A signal handler was refused.
     #[error("can't listen for SIGTERM")]
     Signal(#[source] io::Error),
+    /// Nothing would answer the kubelet.
+    #[error("can't serve probes")]
+    Probes(#[source] io::Error),
     /// A configuration file can't be read or written.
     #[error("can't copy {path}")]
     Copy {
@@ -68,6 +72,7 @@ pub fn start(role: Role, settings: &Settings) -> Result<Infallible, StartError> 
     // As process 1 of a container SIGTERM would be ignored while we wait, and the pod would stay for its whole grace period.
     let now = Arc::new(AtomicBool::new(true));
     signal_hook::flag::register_conditional_shutdown(SIGTERM, TERMINATED, now).map_err(StartError::Signal)?;
+    serve_probes(role).map_err(StartError::Probes)?;
     if let Some(host) = &settings.host {
         let address = settings.pod_ip.ok_or_else(|| StartError::NoAddress { host: host.clone() })?;
         // The engine resolves its own name once: when that fails every later message fails, with the broker looking well.
@@ -84,6 +89,11 @@ pub fn start(role: Role, settings: &Settings) -> Result<Infallible, StartError> 
         });
     }
     Ok(java::role(role, Path::new(RENDERED))?)
+}
+
+/// Beside what this process does and becomes. It ends with the container; until then nobody waits for it.
+fn serve_probes(role: Role) -> io::Result<()> {
+    Command::new(env::current_exe()?).args(["serve-probes", role.name()]).spawn().map(drop)
 }
 
 fn resolve(host: &str) -> io::Result<Vec<IpAddr>> {

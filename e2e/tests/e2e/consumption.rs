@@ -35,18 +35,17 @@ impl Shop {
         })
     }
 
-    /// Eight consumers of a group, connected and seen by Gantry.
+    /// Eight consumers of a group, connected.
     fn consumers(&self, clients: &Clients<'_>, group: &str, how: &str) -> Result<Session> {
         let mut session = clients.session()?;
         for i in 0..CONSUMERS {
             session.say(&format!(
-                "c{i} consume {how} --topic spread --consumer-group {group} --run spread --until-idle 200000 --timeout 300 --quiet --abandon"
+                "c{i} consume {how} --topic spread --consumer-group {group} --run spread --until-idle 900000 --timeout 900 --quiet --abandon"
             ))?;
         }
         for i in 0..CONSUMERS {
             session.event(&format!("c{i}"), "ready")?;
         }
-        self.figures(group, "all clients are seen", |f| f["clients"] == CONSUMERS)?;
         Ok(session)
     }
 
@@ -95,6 +94,9 @@ fn more_consumers_than_queues_all_receive_by_message_and_some_wait_by_queue() ->
     let mut sessions = Vec::new();
     for (readers, _, how, _) in &cases {
         sessions.push(shop.consumers(&clients, readers, how)?);
+    }
+    for (readers, ..) in &cases {
+        shop.figures(readers, "all clients are seen", |f| f["clients"] == CONSUMERS)?;
     }
     clients.summary(
         Client::Java,

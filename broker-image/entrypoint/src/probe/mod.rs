@@ -1,6 +1,7 @@
-//! `rocketmq probe`: facts are gathered here, by asking; [`verdict`] judges them.
+//! `rocketmq probe`: facts are gathered here, by asking; [`verdict`] judges them; [`server`] answers the kubelet.
 
 mod facts;
+mod server;
 mod verdict;
 
 use std::sync::mpsc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use crate::role::Role;
 use crate::settings::Settings;
+pub use server::serve;
 use verdict::Unfit;
 
 /// The longest a probe takes. Longer than all its questions one after another, shorter than the five seconds after which the operator's probes give up.

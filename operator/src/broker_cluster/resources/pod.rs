@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use gantry_crds::names::Component;
+use gantry_crds::names::{Component, PROBE_PORT};
 use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-    ExecAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume, VolumeMount,
+    HTTPGetAction, Lifecycle, LifecycleHandler, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecurityContext, SleepAction, TopologySpreadConstraint, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::broker_cluster::cluster::{Cluster, Pods};
 use crate::broker_cluster::resources::{config::DATA, labels_of};
@@ -73,12 +75,9 @@ pub fn template(cluster: &Cluster, shape: &Shape<'_>) -> PodTemplateSpec {
 
 fn container(cluster: &Cluster, shape: &Shape<'_>) -> Container {
     let component = shape.pods.component;
-    let probe = |live: bool| {
-        let mut command: Vec<String> = ["rocketmq", "probe", component.as_str()].map(Into::into).into();
-        if live {
-            command.push("--live".into());
-        }
-        Some(ExecAction { command: Some(command) })
+    let ask = |path: &str| {
+        let port = IntOrString::Int(i32::from(PROBE_PORT));
+        Some(HTTPGetAction { path: Some(path.into()), port, ..HTTPGetAction::default() })
     };
     Container {
         name: component.as_str().into(),
@@ -89,6 +88,7 @@ fn container(cluster: &Cluster, shape: &Shape<'_>) -> Container {
             shape
                 .ports
                 .iter()
+                .chain([&("probe", PROBE_PORT)])
                 .map(|(name, port)| ContainerPort {
                     name: Some((*name).into()),
                     container_port: i32::from(*port),
@@ -107,7 +107,7 @@ fn container(cluster: &Cluster, shape: &Shape<'_>) -> Container {
         // No limit of time for a start: a broker that replays its log does not listen, one that copies its master's answers and is not ready, and neither fails
         // what liveness asks, now or later. So there is no startup probe.
         readiness_probe: Some(Probe {
-            exec: probe(false),
+            http_get: ask("/ready"),
             period_seconds: Some(5),
             timeout_seconds: Some(5),
             failure_threshold: Some(2),
@@ -115,7 +115,7 @@ fn container(cluster: &Cluster, shape: &Shape<'_>) -> Container {
         }),
         // Only a process that takes connections and answers none for five minutes is restarted.
         liveness_probe: Some(Probe {
-            exec: probe(true),
+            http_get: ask("/live"),
             period_seconds: Some(30),
             timeout_seconds: Some(5),
             failure_threshold: Some(10),
