@@ -11,7 +11,7 @@ use crate::audit::{Audit, Flow, Gap};
 use crate::checks::{self, Progress};
 use crate::engine::{BROKER, Engine};
 use crate::faults::{Fault, Target};
-use crate::kubectl::Namespace;
+use crate::kubectl::{Namespace, kubectl};
 use crate::switches::{Seen, Watch};
 use crate::wait::{Answer, until};
 
@@ -54,6 +54,18 @@ pub const CALM: usize = 6;
 
 const fn flow(topic: &'static str, (protocol, endpoint): (&'static str, &'static str), type_: &'static str) -> Flow {
     Flow { topic, protocol, endpoint, type_, rate: 10 }
+}
+
+/// That no other RocketMQ shares the machine: a report would measure it along.
+///
+/// # Errors
+/// Where one does, with its name and what to do.
+pub fn nothing_beside() -> Result<()> {
+    let each = "jsonpath={range .items[*]}{.metadata.namespace}/{.metadata.name} {end}";
+    let all = kubectl(&["get", "brokerclusters", "--all-namespaces", "-o", each])?;
+    let others: Vec<&str> = all.split_whitespace().filter(|c| !c.starts_with(&format!("{CLUSTER}/"))).collect();
+    ensure!(others.is_empty(), "{others:?} would be measured along: delete them, or run `make down` first");
+    Ok(())
 }
 
 /// The cluster, with that many replicas, in a namespace of its own; made where it is not there yet. With topics and groups for `flows`.

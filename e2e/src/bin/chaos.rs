@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use gantry_e2e::account::{Account, accounted};
 use gantry_e2e::audit::{Audit, Flow};
-use gantry_e2e::chaos::{CALM, CLUSTER, Episode, FLOWS, ground};
+use gantry_e2e::chaos::{CALM, CLUSTER, Episode, FLOWS, ground, nothing_beside};
 use gantry_e2e::clients::Clients;
 use gantry_e2e::faults::{Fault, Target, nodes};
 use gantry_e2e::kubectl::{Namespace, kubectl};
@@ -41,6 +41,10 @@ fn main() -> Result<()> {
     let kinds = Fault::chosen(&std::env::var("FAULTS").unwrap_or_default())?;
     let flows = if is("TRANSACTIONS", "no") { &FLOWS[..CALM] } else { &FLOWS[..] };
     let nodes = nodes()?.len();
+    let report = !is("REPORT", "no");
+    if report {
+        nothing_beside()?;
+    }
     let namespace = ground(replicas, flows, START)?;
     let setting = setting(&namespace, number("SEED", 1)?, nodes, replicas)?;
     let path = setting.path(Path::new("target/chaos"));
@@ -51,7 +55,7 @@ fn main() -> Result<()> {
     println!("{} of {n} faults are on record in {}", record.episodes().count(), record.path().display());
     let faults = schedule(setting.seed, n, &kinds, nodes >= 3)?;
     let done = go_on(&mut record, &setting, &namespace, flows, &faults);
-    if !is("REPORT", "no") {
+    if report {
         report::write(Path::new("docs"), &record)?;
     }
     done?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use gantry_e2e::account::{Account, nothing_lost};
 use gantry_e2e::audit::Audit;
-use gantry_e2e::chaos::{CLUSTER, Episode, FLOWS, ground, until_whole};
+use gantry_e2e::chaos::{CLUSTER, Episode, FLOWS, ground, nothing_beside, until_whole};
 use gantry_e2e::clients::Clients;
 use gantry_e2e::faults::{Fault, Target};
 
@@ -37,6 +37,7 @@ struct Bench<'a> {
 }
 
 fn main() -> Result<()> {
+    nothing_beside()?;
     let namespace = ground(3, &FLOWS[..4], START)?;
     let target = Target { namespace: &namespace, cluster: CLUSTER };
     patch(target, GANTRYS_TIMES)?;

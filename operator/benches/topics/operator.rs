@@ -9,7 +9,14 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
+const CONTAINERFILE: &str = include_str!("../../Containerfile");
 const LISTEN: &str = "127.0.0.1:18080";
+
+/// What the operator's image sets.
+fn image_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let lines = CONTAINERFILE.lines().filter_map(|line| line.strip_prefix("ENV "));
+    lines.flat_map(str::split_whitespace).filter_map(|variable| variable.split_once('='))
+}
 
 /// A running operator; killed with it.
 pub struct Operator(Child);
@@ -21,12 +28,7 @@ impl Operator {
         let child = Command::new(env!("CARGO_BIN_EXE_gantry"))
             .args(["run", "--listen", LISTEN, "--watch-namespaces", "bench", "--namespace", "bench"])
             .env("KUBECONFIG", kubeconfig)
-            // As operator/Containerfile says.
-            .envs([
-                ("MALLOC_ARENA_MAX", "1"),
-                ("MALLOC_TRIM_THRESHOLD_", "1048576"),
-                ("MALLOC_MMAP_THRESHOLD_", "131072"),
-            ])
+            .envs(image_environment())
             .stdout(log.try_clone()?)
             .stderr(Stdio::from(log))
             .spawn()?;
