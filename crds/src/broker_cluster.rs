@@ -219,6 +219,8 @@ impl Default for ControllerStorage {
         .message("brokers.config chooses another mode of replication or discovery: remove the key, Gantry always runs controller mode with fixed names"),
     validation = Rule::new("!has(self.config) || !('transientStorePoolEnable' in self.config) || self.config['transientStorePoolEnable'] == 'false'")
         .message("transientStorePoolEnable acknowledges messages that only the process holds: remove it"),
+    validation = Rule::new("!has(self.config) || ['haSendHeartbeatInterval', 'haHousekeepingInterval'].all(k, !(k in self.config) || self.config[k].matches('^[0-9]{1,9}$')) && 2 * ('haSendHeartbeatInterval' in self.config ? int(self.config['haSendHeartbeatInterval']) : 500) <= ('haHousekeepingInterval' in self.config ? int(self.config['haHousekeepingInterval']) : 3000)")
+        .message("brokers.config.haSendHeartbeatInterval (default 500 ms) is more than half of haHousekeepingInterval (default 3000 ms), so that masters would cut replicas off: write both in milliseconds, the second at least twice the first"),
     validation = Rule::new("!has(self.config) || self.config.all(k, !k.startsWith('metricsPromExporter') && !k.startsWith('metricsExporter'))")
         .message("metrics keys are set by spec.metrics: write them there")
 )]

@@ -13,7 +13,7 @@ use crate::engine::{BROKER, Engine};
 use crate::faults::{Fault, Target};
 use crate::kubectl::{Namespace, kubectl};
 use crate::switches::{Seen, Watch};
-use crate::wait::{Answer, until};
+use crate::wait::{Answer, until, until_every};
 
 /// Name of the cluster and of its namespace.
 pub const CLUSTER: &str = "ha";
@@ -131,6 +131,8 @@ pub fn topic_and_group(namespace: &Namespace, topic: &str, kind: &str, delivery:
 
 /// How long a cluster may take to be as declared again: a replica that copies its whole log onto a busy node.
 const WHOLE: Duration = Duration::from_secs(600);
+/// Between two looks at it while writers are timed.
+const LOOKS: Duration = Duration::from_secs(2);
 /// For how long it must be whole to be called so.
 const STAYS: Duration = Duration::from_secs(10);
 /// How long clients may take to go on once all is whole.
@@ -247,7 +249,7 @@ fn no_other_master(target: Target<'_>, former: &[&str]) -> Result<()> {
 pub fn until_whole(target: Target<'_>, after: &str, begun: Instant) -> Result<Duration> {
     // What has just been done may not be seen yet: whole is what stays so.
     let mut since = None;
-    until(&format!("{} is whole after: {after}", target.cluster), WHOLE, || {
+    until_every(LOOKS, &format!("{} is whole after: {after}", target.cluster), WHOLE, || {
         let object = target.namespace.get(&format!("brokercluster/{}", target.cluster))?;
         since = if is_whole(&object) { since.or_else(|| Some(begun.elapsed())) } else { None };
         let stays = since.filter(|s| begun.elapsed() - *s > STAYS);

@@ -117,7 +117,7 @@ fn write_kinds(out: &mut String, episodes: &[&Value]) {
     out.push_str(
         "## Faults\n\nMedian / worst, in seconds. *Without a write*: the longest time in which some flow had no send acknowledged, its client's own retries\n\
          included; ten sends a second are tried. *Aim*: what that should stay below: 2 s for what is planned, 3 s where a process dies, 10 s where one\n\
-         hangs or is cut off. *Whole*: everything that is declared serves again; it includes the time that the fault lasted.\n\n\
+         hangs or is cut off. *Whole*: everything that is declared serves again; it includes the time that the fault lasted, and is looked at every two seconds.\n\n\
          | fault | times | without a write | aim | | without a read | whole after |\n|---|---|---|---|---|---|---|\n",
     );
     for (kind, of) in &kinds {

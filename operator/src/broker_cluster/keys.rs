@@ -83,14 +83,20 @@ pub fn too_new(component: Component, version: &str, key: &str) -> Option<Version
 /// Keys that a broker reads each time it needs them (its source, 5.5.0), so that a change takes effect without a restart. Another key may be set
 /// while it runs just as well, is then read back as set, and does nothing. `allAckInSyncStateSet` is not among them although brokers would take it: it is
 /// Gantry's own and always `true`, the API refuses it, and nothing that is acknowledged may ever depend on a call having come through.
+///
+/// `haSendHeartbeatInterval` and `haHousekeepingInterval` have to be: a replica that sends a sign of life every five seconds is cut off again and again by a
+/// master that waits for three, so that a roll from short times to long ones would end with its first replica.
 const LIVE: &[&str] = &[
     "autoCreateSubscriptionGroup",
     "brokerPermission",
     "controllerAddr",
+    "controllerHeartBeatTimeoutMills",
     "deleteWhen",
     "diskMaxUsedSpaceRatio",
     "fileReservedTime",
+    "haHousekeepingInterval",
     "haMaxTimeSlaveNotCatchup",
+    "haSendHeartbeatInterval",
     "minInSyncReplicas",
     "namesrvAddr",
     "rejectTransactionMessage",
