@@ -1,5 +1,5 @@
 //! `rocketmq serve-probes`: the kubelet's questions, answered by a process that is there already. A process of its own for each question, as an exec
-//! probe starts it, costs the node a tenth of a second of a core every time, and comes late where the node is busy (docs/design/0014-probes.md).
+//! probe starts it, costs the node some 0.07 s of a core every time, and comes late where the node is busy (docs/design/0014-probes.md).
 
 use std::convert::Infallible;
 use std::io;

@@ -141,7 +141,8 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         // After a switch a replica is not counted before it has said how far it is, which it does with its next heartbeat: the engine's 5 s are 5 s without
         // an acknowledged message where fewer than minInSyncReplicas are left.
         ("haSendHeartbeatInterval", "500".into()),
-        // A replica that asked a master that hangs waits so long before it asks again, the new one: the engine's 20 s are 20 s without an acknowledged message.
+        // So long a silent slave is waited for: the engine's 20 s are 20 s without an acknowledged message. And well below the 5 s of the heartbeats, or a master
+        // that hangs is not forgotten in time (docs/design/0008-failover.md). The API's rule on brokers.config names this default and the one above.
         ("haHousekeepingInterval", "3000".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),
