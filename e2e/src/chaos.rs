@@ -21,7 +21,8 @@ pub const CLUSTER: &str = "ha";
 pub const GRPC: (&str, &str) = ("grpc", "ha-proxy-default.ha.svc.cluster.local:8081");
 const REMOTING: (&str, &str) = ("remoting", "ha-proxy-default.ha.svc.cluster.local:8080");
 
-/// The smallest cluster that stands any one failure, asking for so little that two groups of it fit on two cores. A test machine is slow, not broken: its brokers wait longer before they call themselves busy.
+/// The smallest cluster that stands any one failure, asking for so little that two groups of it fit on two cores. A test machine is slow, not broken: its
+/// brokers wait longer before they call themselves busy, and the second compiler stays off, which would take the processor from masters that are new.
 const MANIFEST: &str = r#"
 apiVersion: rocketmq.gantry.dev/v1alpha1
 kind: BrokerCluster
@@ -34,7 +35,8 @@ spec:
     storage: {size: 1Gi, reclaimPolicy: Delete}
     config: {waitTimeMillsInSendQueue: "5000"}
     resources: {requests: {cpu: 100m}}
-  proxies: {replicas: 2, resources: {requests: {cpu: 50m}}}
+    jvm: {options: ["-XX:TieredStopAtLevel=1"]}
+  proxies: {replicas: 2, resources: {requests: {cpu: 50m}}, jvm: {options: ["-XX:TieredStopAtLevel=1"]}}
 "#;
 
 /// Every type of message, over both protocols. The last is transactions: after a switch a 5.5.0 broker asks producers about each one whose end it has not

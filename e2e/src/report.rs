@@ -54,7 +54,8 @@ fn text(record: &Record) -> Option<String> {
         out,
         "# Reliability\n\nWritten by `{without}make chaos N={n} SEED={seed}` on {days} at commit {commit}: {n} faults, one after the other, to a cluster of {replicas} replicas, 3\n\
          controllers, 2 name servers and 2 proxies on {nodes} of Kubernetes {kubernetes} with RocketMQ {engine}, while clients of both protocols wrote and\n\
-         read without a pause. Each fault was undone after at most 60 s, and the next came when everything was as declared again.\n\n\
+         read without a pause. All of it shared one machine, so brokers and proxies ran with `-XX:TieredStopAtLevel=1`. Each fault was undone after at\n\
+         most 60 s, and the next came when everything was as declared again.\n\n\
          **{acked} messages were acknowledged; {lost} of them were lost, {skipped} were skipped.**\n\n",
         without = if flows.contains_key("ha-transaction") { "" } else { "TRANSACTIONS=no " },
         n = episodes.len(),

@@ -146,7 +146,8 @@ fn text(figures: &[Figures], accounts: &[Account]) -> String {
          Written by `make bench-failover`. One broker group of three replicas, three controllers, two name servers, two proxies with RocketMQ 5.5.0, four flows\n\
          of ten sends a second over both protocols; {acked} messages were acknowledged, {lost} of them lost, {skipped} skipped. Longest time without an acknowledged send over all\n\
          flows, in seconds, median of {ROUNDS} and each one. *Alone*: the same pods while Gantry is paused; for the roll `kubectl rollout restart`, for failures with the\n\
-         engine's own times in place of Gantry's ([design](design/0008-failover.md)).\n\n\
+         engine's own times in place of Gantry's ([design](design/0008-failover.md)). All of it shared one machine, so brokers and proxies ran with\n\
+         `-XX:TieredStopAtLevel=1` either way.\n\n\
          | what | with Gantry | alone | ratio |\n|---|---|---|---|\n"
     );
     let list = |all: &[f64]| all.iter().map(|s| format!("{s:.1}")).collect::<Vec<_>>().join(", ");

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use gantry::broker_cluster::parse::parse;
 use gantry::broker_cluster::resources::config;
@@ -86,12 +87,17 @@ impl Machine {
         Machine { jars, folder, running: Vec::new() }
     }
 
-    /// A free port with a free neighbour, for a broker's replication or a controller's peers, on loopback.
+    /// A free port on loopback with room around it: a broker takes the port two below for urgent requests and the one above for replication, a
+    /// controller the one above for its peers. Below 32768, where the kernel's own choice for connections begins: a peer that calls one that is down
+    /// again and again is else, once in a while, connected with itself, for good (its calls then fail with "No user processor found for request").
     pub fn port() -> u16 {
+        static NEXT: AtomicU16 = AtomicU16::new(0);
+        let first = 10_000 + u16::try_from(std::process::id() % 10_000).unwrap();
         loop {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+            let port = first + NEXT.fetch_add(4, Ordering::Relaxed);
+            assert!(port < 32_767, "no free ports");
+            let free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+            if free(port - 2) && free(port) && free(port + 1) {
                 return port;
             }
         }

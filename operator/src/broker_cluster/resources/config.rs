@@ -202,7 +202,7 @@ pub fn proxy(cluster: &Cluster) -> ConfigMap {
         // gRPC clients are told the host and port that they asked, so any Service port will do.
         "useEndpointPortFromRequest": true,
         // Routes of a master that is gone are believed so long, in seconds: the engine's 20 s are 20 s of failing sends. Only topics in use are asked for.
-        "topicRouteServiceCacheRefreshSeconds": 2,
+        "topicRouteServiceCacheRefreshSeconds": 1,
         // At least the longest long poll, so that a poll in flight ends by itself when the proxy goes.
         "grpcShutdownTimeSeconds": 20,
         // A remoting client that changed proxies counts twice in its group, and half of its queues are read by nobody, until its old connection is
