@@ -192,6 +192,7 @@ impl Episode {
         let episode = Self { seen, ..done? };
         checks::metadata_is_as_declared(namespace)?;
         before.is_passed(namespace)?;
+        checks::nothing_is_hidden(namespace)?;
         if fault.loses_identity() {
             checks::said_since(namespace, "ReplicaForgotten", &forgotten)?;
             checks::one_identity_each(namespace)?;

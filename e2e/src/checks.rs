@@ -157,6 +157,19 @@ pub fn one_identity_each(namespace: &Namespace) -> Result<()> {
     })
 }
 
+/// No broker has found that the index of a queue lacks a message, which readers then never see at that replica (docs/design/0012-guard.md).
+///
+/// # Errors
+/// Where one said so in the last quarter of an hour.
+pub fn nothing_is_hidden(namespace: &Namespace) -> Result<()> {
+    for broker in Engine::of(namespace).members("broker")? {
+        let log = namespace.kubectl(&["logs", &broker.pod, "--since=15m"])?;
+        let gap = log.lines().find(|line| line.contains("logic queue order maybe wrong"));
+        ensure!(gap.is_none(), "{} lacks a message in a queue: {gap:?}", broker.pod);
+    }
+    Ok(())
+}
+
 /// Events of a reason in the namespace, each with how often it was said.
 ///
 /// # Errors

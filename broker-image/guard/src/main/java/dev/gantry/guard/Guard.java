@@ -26,11 +26,12 @@ import org.apache.rocketmq.proxy.common.ProxyContext;
 import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.store.CommitLog;
+import org.apache.rocketmq.store.DispatchRequest;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes four classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, clients
- * hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead: docs/design/0012-guard.md. An engine in which one of
+ * Writes four classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
+ * restart hides a message, clients hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead: docs/design/0012-guard.md. An engine in which one of
  * the places is not found is refused: somebody has to look whether it still has the defect.
  */
 public final class Guard {
@@ -63,6 +64,7 @@ public final class Guard {
         classes.put(DefaultMessagingProcessor.class.getName(), processor());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         classes.put(RestoreId.class.getName(), ClassFileLocator.ForClassLoader.read(RestoreId.class));
+        classes.put(NotBefore.class.getName(), ClassFileLocator.ForClassLoader.read(NotBefore.class));
         return classes;
     }
 
@@ -80,12 +82,18 @@ public final class Guard {
         must(CommitLog.class, "needHandleHA", MessageExt.class);
         must(CommitLog.class, "getConfirmOffset");
         must(CommitLog.class, "getConfirmOffsetDirectly");
+        must(CommitLog.class, "recoverNormally", long.class);
         return new ByteBuddy().redefine(CommitLog.class)
             .visit(Advice.to(FormerMaster.class).on(named("needHandleHA").and(takesArguments(MessageExt.class))))
             .visit(MemberSubstitution.strict()
                 .method(named("getLocalSyncStateSet"))
                 .replaceWith(must(AutoSwitchHAService.class, "getSyncStateSet"))
                 .on(named("getConfirmOffset").or(named("getConfirmOffsetDirectly"))))
+            // Relaxed, since 5.4.0 calls a method there that Java 17 has no more.
+            .visit(MemberSubstitution.relaxed()
+                .method(named("getCommitLogOffset"))
+                .replaceWith(must(NotBefore.class, "offset", DispatchRequest.class))
+                .on(named("recoverNormally").and(takesArguments(long.class))))
             .make().getBytes();
     }
 

@@ -4,12 +4,16 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.mockito.Mockito.CALLS_REAL_METHODS;
 import static org.mockito.Mockito.RETURNS_DEEP_STUBS;
 import static org.mockito.Mockito.mock;
+import static org.mockito.Mockito.mockingDetails;
 import static org.mockito.Mockito.when;
 import static org.mockito.Mockito.withSettings;
 
 import java.io.IOException;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
+import java.util.ArrayList;
+import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
@@ -30,12 +34,15 @@ import org.apache.rocketmq.proxy.processor.RequestBrokerProcessor;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.DefaultMessageStore;
+import org.apache.rocketmq.store.DispatchRequest;
+import org.apache.rocketmq.store.MappedFileQueue;
 import org.apache.rocketmq.store.config.BrokerRole;
 import org.apache.rocketmq.store.config.MessageStoreConfig;
 import org.apache.rocketmq.store.ha.HAConnection;
 import org.apache.rocketmq.store.ha.HAConnectionStateNotificationService;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAConnection;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
+import org.apache.rocketmq.store.logfile.MappedFile;
 import org.junit.jupiter.api.Test;
 
 /** Each with the engine's class and with the changed one: where the engine's own does right, a guard has become needless. */
@@ -54,8 +61,8 @@ class GuardTest {
             return of(new ClassLoader(GuardTest.class.getClassLoader()) {
                 @Override
                 protected synchronized Class<?> loadClass(String name, boolean resolve) throws ClassNotFoundException {
-                    boolean anew = name.startsWith("org.apache.rocketmq.store.") || name.startsWith("org.apache.rocketmq.proxy.processor.")
-                        || name.startsWith("org.apache.rocketmq.broker.transaction.");
+                    boolean anew = changed.containsKey(name) || name.startsWith("org.apache.rocketmq.store.")
+                        || name.startsWith("org.apache.rocketmq.proxy.processor.") || name.startsWith("org.apache.rocketmq.broker.transaction.");
                     if (!anew || name.contains(".config.")) {
                         return super.loadClass(name, resolve);
                     }
@@ -176,6 +183,41 @@ class GuardTest {
             MessageExtBrokerInner careless = new MessageExtBrokerInner();
             careless.setWaitStoreMsgOK(false);
             assertEquals(false, waits.invoke(log, careless));
+        }
+    }
+
+    @Test
+    void aRestartHidesNoMessage() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            stub(world, new MessageStoreConfig(), world.agreedBy(ALL));
+            // Three messages of 100 bytes, then nothing; the first has been made visible before the restart.
+            Class<?> type = world.loader.loadClass(DispatchRequest.class.getName());
+            List<Object> requests = new ArrayList<>();
+            for (long at : new long[] {0, 100, 200, -1}) {
+                requests.add(mock(type, call -> switch (call.getMethod().getName()) {
+                    case "getCommitLogOffset" -> at;
+                    case "getMsgSize" -> at < 0 ? -1 : 100;
+                    case "isSuccess" -> at >= 0;
+                    default -> null;
+                }));
+            }
+            Iterator<Object> read = requests.iterator();
+            Object log = mock(world.log, call -> switch (call.getMethod().getName()) {
+                case "recoverNormally" -> call.callRealMethod();
+                case "checkMessageAndReturnSize" -> read.next();
+                case "getConfirmOffset" -> 0L;
+                case "getMessageStore" -> world.store;
+                default -> null;
+            });
+            Object file = mock(world.loader.loadClass(MappedFile.class.getName()));
+            set(log, "defaultMessageStore", world.store);
+            set(log, "mappedFileQueue", mock(world.loader.loadClass(MappedFileQueue.class.getName()),
+                call -> call.getMethod().getName().equals("getMappedFiles") ? List.of(file) : null));
+            world.log.getMethod("recoverNormally", long.class).invoke(log, 100L);
+            List<Boolean> shown = mockingDetails(world.store).getInvocations().stream()
+                .filter(call -> call.getMethod().getName().equals("onCommitLogDispatch")).map(call -> (Boolean) call.getArgument(1)).toList();
+            assertEquals(List.of(false, guarded, true), shown);
         }
     }
 
