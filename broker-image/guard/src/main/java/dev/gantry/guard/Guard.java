@@ -31,8 +31,8 @@ import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
  * Writes four classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
- * restart hides a message, clients hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead: docs/design/0012-guard.md. An engine in which one of
- * the places is not found is refused: somebody has to look whether it still has the defect.
+ * restart hides a message, clients hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead:
+ * docs/design/0012-guard.md. An engine in which one of the places is not found is refused: somebody has to look whether it still has the defect.
  */
 public final class Guard {
     private Guard() { }
