@@ -49,7 +49,7 @@ engine: ## the engine client against a real engine
 api-server: ## a real API server: definitions, rules, pods, passes, leaders, rights
 	@hack/api-server
 simulation: ## a simulated cluster with faults and edits: SIMULATIONS=2000 schedules, from SEED=0 on
-	@$(CARGO) test -p gantry-operator --test simulation
+	@$(CARGO) test $(if $(SIMULATIONS),--profile thorough) -p gantry-operator --test simulation
 deny: ## licences, origins and duplicates of what is linked in
 	@hack/deny check bans licenses sources
 advisories: ## known weaknesses of what is linked in; needs the network

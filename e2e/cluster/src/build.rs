@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail};
 
 use crate::debian;
+use crate::lock;
 use crate::parts::{FLAGS, PARTS, Part, SOURCES};
 use crate::paths::Home;
 use crate::progress::{self, Note};
@@ -70,11 +71,12 @@ pub fn ensure(home: &Home, verbose: bool) -> Result<Programs> {
     let keys: BTreeMap<String, String> =
         PARTS.iter().map(|part| (part.name.to_owned(), part.key(&toolchain, SOURCES))).collect();
     let programs = Programs { keys, root: home.programs() };
-    let missing: Vec<&Part> = PARTS.iter().filter(|part| !is_built(&programs, part)).collect();
-    if missing.is_empty() && !verbose {
+    if !verbose && PARTS.iter().all(|part| is_built(&programs, part)) {
         progress::cached("programs");
         return Ok(programs);
     }
+    let _lock = lock::take(&home.building(), "another command that builds programs")?;
+    let missing: Vec<&Part> = PARTS.iter().filter(|part| !is_built(&programs, part)).collect();
     if !missing.is_empty() {
         debian::install(debian::BUILD)?;
         let sources = write_sources(home)?;

@@ -19,6 +19,7 @@ mod init;
 mod kind;
 mod kubectl;
 mod leftovers;
+mod lock;
 mod mounts;
 mod network;
 mod node;

@@ -16,7 +16,7 @@ use crate::node::Node;
 use crate::paths::{ClusterDir, Home, INSIDE_PARTS};
 use crate::progress::{self, step, wait_for};
 use crate::state::{Extent, Provider, State};
-use crate::{certs, debian, kubectl, leftovers, sandbox};
+use crate::{certs, debian, kubectl, leftovers, lock, sandbox};
 
 /// The API server answers within seconds; on a machine that compiles and starts JVMs, later.
 const READY_LIMIT: Duration = Duration::from_secs(240);
@@ -124,12 +124,7 @@ pub fn up(home: &Home, name: &str, extent: Extent) -> Result<Own> {
 }
 
 fn lock(home: &Home, name: &str) -> Result<File> {
-    fs::create_dir_all(home.clusters()).with_context(|| home.clusters().display().to_string())?;
-    let file = File::create(home.lock(name))?;
-    if file.try_lock().is_err() {
-        step(&format!("wait for another command that works on cluster {name}"), |_| Ok(file.lock()?))?;
-    }
-    Ok(file)
+    lock::take(&home.lock(name), &format!("another command that works on cluster {name}"))
 }
 
 /// What an extent is, in words.

@@ -38,6 +38,11 @@ impl Home {
         self.0.join("programs")
     }
 
+    /// The lock that lets one process at a time build programs.
+    pub fn building(&self) -> PathBuf {
+        self.0.join("programs.lock")
+    }
+
     /// Go sources written out for the build.
     pub fn sources(&self) -> PathBuf {
         self.0.join("sources")

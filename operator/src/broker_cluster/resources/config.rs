@@ -132,17 +132,16 @@ fn broker_keys(cluster: &Cluster, group: &str) -> BTreeMap<String, String> {
         ("storePathRootDir", format!("{DATA}/store")),
         ("storePathEpochFile", format!("{DATA}/store/epochFileCheckpoint")),
         ("storePathBrokerIdentity", format!("{DATA}/store/brokerIdentity")),
-        // A master that hangs or is cut off is replaced when the controllers have not heard of it for 5 s (it says something every second), not for the
+        // A master that hangs or is cut off is replaced when the controllers have not heard of it for 4 s (it says something every second), not for the
         // engine's 10 s and up to 5 more; a slave holds writes up until it has not caught up for 6 s, not for 15 s and up to 5 more. Shorter times
         // would call a busy node dead: a needless switch costs a second, and never a message.
-        ("controllerHeartBeatTimeoutMills", "5000".into()),
+        ("controllerHeartBeatTimeoutMills", "4000".into()),
         ("haMaxTimeSlaveNotCatchup", "6000".into()),
         ("checkSyncStateSetPeriod", "1000".into()),
-        // After a switch a replica is not counted before it has said how far it is, which it does with its next heartbeat: the engine's 5 s are 5 s without
-        // an acknowledged message where fewer than minInSyncReplicas are left.
+        // A replica's signs of life, half a second apart, have to come well within the time below.
         ("haSendHeartbeatInterval", "500".into()),
-        // So long a silent slave is waited for: the engine's 20 s are 20 s without an acknowledged message. And well below the 5 s of the heartbeats, or a master
-        // that hangs is not forgotten in time (docs/design/0008-failover.md). The API's rule on brokers.config names this default and the one above.
+        // So long a silent slave is waited for: the engine's 20 s are 20 s without an acknowledged message. The API's rule on brokers.config names this
+        // default and the one above.
         ("haHousekeepingInterval", "3000".into()),
         // Every replica of the sync state set holds a message before it is acknowledged.
         ("allAckInSyncStateSet", "true".into()),

@@ -7,9 +7,12 @@ import static net.bytebuddy.matcher.ElementMatchers.takesArguments;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.lang.reflect.Method;
+import java.net.SocketAddress;
+import java.nio.channels.Selector;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.LinkedHashMap;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.zip.ZipEntry;
@@ -20,6 +23,8 @@ import net.bytebuddy.asm.MemberSubstitution;
 import net.bytebuddy.description.modifier.FieldManifestation;
 import net.bytebuddy.description.modifier.Visibility;
 import net.bytebuddy.dynamic.ClassFileLocator;
+import net.bytebuddy.implementation.MethodCall;
+import net.bytebuddy.implementation.SuperMethodCall;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.proxy.common.ProxyContext;
@@ -27,12 +32,14 @@ import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.DispatchRequest;
+import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAClient;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes four classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
- * restart hides a message, clients hear of a proxy's refusals, and a broker rests after a transaction. What the engine does instead:
- * docs/design/0012-guard.md. An engine in which one of the places is not found is refused: somebody has to look whether it still has the defect.
+ * Writes five classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
+ * restart hides a message, no replica waits for a master that is silent, clients hear of a proxy's refusals, and a broker rests after a transaction.
+ * What the engine does instead: docs/design/0012-guard.md. An engine in which one of the places is not found is refused: somebody has to look whether
+ * it still has the defect.
  */
 public final class Guard {
     private Guard() { }
@@ -60,11 +67,13 @@ public final class Guard {
     static Map<String, byte[]> classes() {
         Map<String, byte[]> classes = new LinkedHashMap<>();
         classes.put(AutoSwitchHAService.class.getName(), service());
+        classes.put(AutoSwitchHAClient.class.getName(), replica());
         classes.put(CommitLog.class.getName(), log());
         classes.put(DefaultMessagingProcessor.class.getName(), processor());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         classes.put(RestoreId.class.getName(), ClassFileLocator.ForClassLoader.read(RestoreId.class));
         classes.put(NotBefore.class.getName(), ClassFileLocator.ForClassLoader.read(NotBefore.class));
+        classes.put(Briefly.class.getName(), ClassFileLocator.ForClassLoader.read(Briefly.class));
         return classes;
     }
 
@@ -75,6 +84,26 @@ public final class Guard {
             .defineField("agreed", Set.class, Visibility.PRIVATE, FieldManifestation.VOLATILE)
             .visit(Advice.to(Agree.class).on(named("setSyncStateSet").and(takesArguments(Set.class))))
             .visit(Advice.to(WaitForAgreed.class).on(named("getSyncStateSet").and(takesArguments(0))))
+            .make().getBytes();
+    }
+
+    private static byte[] replica() {
+        must(AutoSwitchHAClient.class, "handshakeWithMaster");
+        must(AutoSwitchHAClient.class, "sendHandshakeHeader");
+        must(AutoSwitchHAClient.class, "doTruncate", List.class, long.class);
+        must(AutoSwitchHAClient.class, "connectMaster");
+        return new ByteBuddy().redefine(AutoSwitchHAClient.class)
+            // Who wakes it, to stop it or with another address, does so while it waits for an answer, too.
+            .defineMethod("wakeup", void.class, Visibility.PUBLIC)
+            .intercept(SuperMethodCall.INSTANCE.andThen(MethodCall.invoke(must(Selector.class, "wakeup")).onField("selector")))
+            .visit(Advice.to(Unanswered.class).on(named("handshakeWithMaster").and(takesArguments(0))))
+            .visit(Advice.to(GreetOnce.class).on(named("sendHandshakeHeader").and(takesArguments(0))))
+            .visit(Advice.to(ReportAtOnce.class).on(named("doTruncate").and(takesArguments(List.class, long.class))))
+            .visit(Advice.to(WokenBefore.class).on(named("connectMaster").and(takesArguments(0))))
+            .visit(MemberSubstitution.relaxed()
+                .method(named("connect").and(takesArguments(SocketAddress.class)))
+                .replaceWith(must(Briefly.class, "connect", SocketAddress.class))
+                .on(named("connectMaster").and(takesArguments(0))))
             .make().getBytes();
     }
 
