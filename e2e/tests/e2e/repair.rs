@@ -59,7 +59,7 @@ fn a_set_that_was_scaled_by_hand_is_scaled_back() -> Result<()> {
 
 #[test]
 fn a_broken_cluster_in_another_namespace_slows_no_other() -> Result<()> {
-    let shop = Shop::alone()?;
+    let shop = Shop::together()?;
     let elsewhere = Namespace::create("elsewhere")?;
     elsewhere.apply(
         "{apiVersion: rocketmq.gantry.dev/v1alpha1, kind: BrokerCluster, metadata: {name: shop}, spec: {image: 'gantry/none:0', brokers: {storage: {reclaimPolicy: Delete}}}}",

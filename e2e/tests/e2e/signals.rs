@@ -63,7 +63,7 @@ fn a_pod_of_any_role_ends_by_sigterm_within_its_grace_period() -> Result<()> {
 
 #[test]
 fn every_role_logs_to_standard_output() -> Result<()> {
-    let shop = Shop::alone()?;
+    let shop = Shop::together()?;
     for role in ROLES {
         let pod = pods(&shop, role)?.pop().with_context(|| format!("no {role}"))?;
         let said = shop.namespace.kubectl(&["logs", &pod, "--tail=200"])?;

@@ -1,9 +1,11 @@
 package dev.gantry.guard;
 
+import static net.bytebuddy.matcher.ElementMatchers.isConstructor;
 import static net.bytebuddy.matcher.ElementMatchers.named;
 import static net.bytebuddy.matcher.ElementMatchers.takesArgument;
 import static net.bytebuddy.matcher.ElementMatchers.takesArguments;
 
+import com.github.benmanes.caffeine.cache.LoadingCache;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.lang.reflect.Method;
@@ -26,22 +28,30 @@ import net.bytebuddy.dynamic.ClassFileLocator;
 import net.bytebuddy.implementation.MethodCall;
 import net.bytebuddy.implementation.SuperMethodCall;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
+import org.apache.rocketmq.client.impl.mqclient.MQClientAPIFactory;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.proxy.common.ProxyContext;
 import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
+import org.apache.rocketmq.proxy.service.message.ClusterMessageService;
+import org.apache.rocketmq.proxy.service.route.MessageQueueView;
+import org.apache.rocketmq.proxy.service.route.TopicRouteService;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.route.TopicRouteData;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.DispatchRequest;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAClient;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes five classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
- * restart hides a message, no replica waits for a master that is silent, clients hear of a proxy's refusals, and a broker rests after a transaction.
+ * Writes eight classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
+ * restart hides a message, nobody waits for a master that is silent, clients hear of a proxy's refusals, and a broker rests after a transaction.
  * What the engine does instead: docs/design/0012-guard.md. An engine in which one of the places is not found is refused: somebody has to look whether
  * it still has the defect.
  */
 public final class Guard {
+    /** Where a proxy keeps routes. */
+    private static final String CACHE = TopicRouteService.class.getName() + "$1";
+
     private Guard() { }
 
     /**
@@ -70,10 +80,14 @@ public final class Guard {
         classes.put(AutoSwitchHAClient.class.getName(), replica());
         classes.put(CommitLog.class.getName(), log());
         classes.put(DefaultMessagingProcessor.class.getName(), processor());
+        classes.put(TopicRouteService.class.getName(), routes());
+        classes.put(CACHE, cache());
+        classes.put(ClusterMessageService.class.getName(), messages());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
-        classes.put(RestoreId.class.getName(), ClassFileLocator.ForClassLoader.read(RestoreId.class));
-        classes.put(NotBefore.class.getName(), ClassFileLocator.ForClassLoader.read(NotBefore.class));
-        classes.put(Briefly.class.getName(), ClassFileLocator.ForClassLoader.read(Briefly.class));
+        // What the changed classes call.
+        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Fresh.class, Kept.class, Departed.class, Departed.Master.class)) {
+            classes.put(called.getName(), ClassFileLocator.ForClassLoader.read(called));
+        }
         return classes;
     }
 
@@ -130,6 +144,34 @@ public final class Guard {
         must(DefaultMessagingProcessor.class, "request", ProxyContext.class, String.class, RemotingCommand.class, long.class);
         return new ByteBuddy().redefine(DefaultMessagingProcessor.class)
             .visit(Advice.to(AnswerWhoAsked.class).on(named("request").and(takesArgument(2, RemotingCommand.class))))
+            .make().getBytes();
+    }
+
+    private static byte[] routes() {
+        must(TopicRouteService.class, "getCacheMessageQueueWrapper", LoadingCache.class, String.class);
+        must(TopicRouteService.class, "buildMessageQueueView", String.class, TopicRouteData.class);
+        return new ByteBuddy().redefine(TopicRouteService.class)
+            .visit(Advice.to(AskBefore.class).on(named("getCacheMessageQueueWrapper").and(takesArguments(LoadingCache.class, String.class))))
+            .visit(Advice.to(Heard.class).on(named("buildMessageQueueView").and(takesArguments(String.class, TopicRouteData.class))))
+            .make().getBytes();
+    }
+
+    private static byte[] cache() {
+        Class<?> cache;
+        try {
+            cache = Class.forName(CACHE);
+        } catch (ClassNotFoundException missing) {
+            throw new IllegalStateException(missing);
+        }
+        must(cache, "reload", String.class, MessageQueueView.class);
+        return new ByteBuddy().redefine(cache)
+            .visit(Advice.to(Keep.class).on(named("reload").and(takesArguments(String.class, MessageQueueView.class))))
+            .make().getBytes();
+    }
+
+    private static byte[] messages() {
+        return new ByteBuddy().redefine(ClusterMessageService.class)
+            .visit(Advice.to(Watch.class).on(isConstructor().and(takesArguments(TopicRouteService.class, MQClientAPIFactory.class))))
             .make().getBytes();
     }
 

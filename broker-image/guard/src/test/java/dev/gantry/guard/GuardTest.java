@@ -3,15 +3,26 @@ package dev.gantry.guard;
 import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
+import static org.mockito.ArgumentMatchers.any;
+import static org.mockito.ArgumentMatchers.anyLong;
+import static org.mockito.ArgumentMatchers.anyString;
+import static org.mockito.ArgumentMatchers.eq;
 import static org.mockito.Mockito.CALLS_REAL_METHODS;
 import static org.mockito.Mockito.RETURNS_DEEP_STUBS;
+import static org.mockito.Mockito.after;
 import static org.mockito.Mockito.mock;
 import static org.mockito.Mockito.mockingDetails;
+import static org.mockito.Mockito.never;
+import static org.mockito.Mockito.timeout;
+import static org.mockito.Mockito.verify;
 import static org.mockito.Mockito.when;
 import static org.mockito.Mockito.withSettings;
 
+import com.github.benmanes.caffeine.cache.Caffeine;
+import com.github.benmanes.caffeine.cache.LoadingCache;
 import java.io.DataInputStream;
 import java.io.IOException;
+import java.lang.reflect.Constructor;
 import java.lang.reflect.Field;
 import java.lang.reflect.Method;
 import java.net.InetAddress;
@@ -19,6 +30,7 @@ import java.net.ServerSocket;
 import java.net.Socket;
 import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
 import java.util.Iterator;
@@ -27,12 +39,17 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 import net.bytebuddy.dynamic.ClassFileLocator;
 import org.apache.rocketmq.broker.BrokerController;
 import org.apache.rocketmq.broker.transaction.queue.MessageQueueOpContext;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageBridge;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
+import org.apache.rocketmq.client.exception.MQClientException;
+import org.apache.rocketmq.client.impl.mqclient.MQClientAPIExt;
+import org.apache.rocketmq.client.impl.mqclient.MQClientAPIFactory;
 import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.MQVersion;
 import org.apache.rocketmq.common.message.MessageExt;
@@ -40,8 +57,16 @@ import org.apache.rocketmq.common.message.MessageExtBrokerInner;
 import org.apache.rocketmq.proxy.common.ProxyContext;
 import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
 import org.apache.rocketmq.proxy.processor.RequestBrokerProcessor;
+import org.apache.rocketmq.proxy.service.message.ClusterMessageService;
+import org.apache.rocketmq.proxy.service.route.MessageQueueView;
+import org.apache.rocketmq.proxy.service.route.TopicRouteService;
 import org.apache.rocketmq.remoting.protocol.EpochEntry;
+import org.apache.rocketmq.remoting.RemotingClient;
+import org.apache.rocketmq.remoting.exception.RemotingTimeoutException;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
+import org.apache.rocketmq.remoting.protocol.ResponseCode;
+import org.apache.rocketmq.remoting.protocol.route.BrokerData;
+import org.apache.rocketmq.remoting.protocol.route.TopicRouteData;
 import org.apache.rocketmq.store.CommitLog;
 import org.apache.rocketmq.store.DefaultMessageStore;
 import org.apache.rocketmq.store.DispatchRequest;
@@ -297,6 +322,122 @@ class GuardTest {
             }
         }
         assertTrue(took.get(true) * 2 < took.get(false), "nanoseconds with the changed class and without: " + took);
+    }
+
+    @Test
+    void whoWasAwayIsToldTheRouteAsItIsNow() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Method lookUp = world.loader.loadClass(TopicRouteService.class.getName())
+                .getDeclaredMethod("getCacheMessageQueueWrapper", LoadingCache.class, String.class);
+            lookUp.setAccessible(true);
+            for (boolean nameServersHang : new boolean[] {false, true}) {
+                MessageQueueView former = mock(MessageQueueView.class);
+                MessageQueueView now = mock(MessageQueueView.class);
+                AtomicInteger asked = new AtomicInteger();
+                CountDownLatch test = new CountDownLatch(1);
+                LoadingCache<String, MessageQueueView> routes = Caffeine.newBuilder().refreshAfterWrite(Duration.ofMillis(100)).build(topic -> {
+                    if (asked.getAndIncrement() == 0) {
+                        return former;
+                    }
+                    if (nameServersHang) {
+                        test.await();
+                    }
+                    return now;
+                });
+                assertEquals(former, lookUp.invoke(null, routes, "orders"));
+                Thread.sleep(200);
+                assertEquals(guarded && !nameServersHang ? now : former, lookUp.invoke(null, routes, "orders"),
+                    "guarded " + guarded + ", name servers hang " + nameServersHang);
+                test.countDown();
+            }
+        }
+    }
+
+    @Test
+    void aRouteIsKeptWhereANameServerKnowsNoneYet() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            MQClientAPIFactory factory = mock(MQClientAPIFactory.class, RETURNS_DEEP_STUBS);
+            when(factory.getClient().getTopicRouteInfoFromNameServer(anyString(), anyLong()))
+                .thenThrow(new MQClientException(ResponseCode.TOPIC_NOT_EXIST, "no route"));
+            Class<?> type = world.loader.loadClass(TopicRouteService.class.getName() + "$1");
+            Constructor<?> constructor = type.getDeclaredConstructors()[0];
+            constructor.setAccessible(true);
+            Object cache = constructor.newInstance(mock(world.loader.loadClass(TopicRouteService.class.getName())), factory);
+            Method reload = type.getMethod("reload", String.class, MessageQueueView.class);
+            reload.setAccessible(true);
+            MessageQueueView former = mock(MessageQueueView.class);
+            assertEquals(guarded ? former : MessageQueueView.WRAPPED_EMPTY_QUEUE, reload.invoke(cache, "orders", former));
+            assertEquals(MessageQueueView.WRAPPED_EMPTY_QUEUE, reload.invoke(cache, "orders", MessageQueueView.WRAPPED_EMPTY_QUEUE));
+        }
+    }
+
+    @Test
+    void whoWaitsForAMasterThatIsNoneAnyMoreAndIsSilentHearsOfIt() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            for (boolean silent : new boolean[] {false, true}) {
+                World world = guarded ? World.guarded() : World.engine();
+                RemotingClient connections = mock(RemotingClient.class);
+                CountDownLatch asked = new CountDownLatch(1);
+                when(connections.invokeSync(eq("a:10911"), any(), anyLong())).thenAnswer(call -> {
+                    asked.countDown();
+                    if (silent) {
+                        throw new RemotingTimeoutException("a:10911", 500);
+                    }
+                    return RemotingCommand.createResponseCommand(ResponseCode.NO_PERMISSION, null);
+                });
+                MQClientAPIExt client = mock(MQClientAPIExt.class);
+                when(client.getRemotingClient()).thenReturn(connections);
+                MQClientAPIFactory clients = mock(MQClientAPIFactory.class);
+                when(clients.getClient()).thenReturn(client);
+                when(clients.getClients()).thenReturn(new MQClientAPIExt[] {client});
+                Class<?> type = world.loader.loadClass(TopicRouteService.class.getName());
+                Object routes = mock(type, withSettings().defaultAnswer(CALLS_REAL_METHODS));
+                world.loader.loadClass(ClusterMessageService.class.getName()).getConstructor(type, MQClientAPIFactory.class).newInstance(routes, clients);
+                Method build = type.getDeclaredMethod("buildMessageQueueView", String.class, TopicRouteData.class);
+                build.setAccessible(true);
+                for (String master : new String[] {"a:10911", "a:10911", "b:10911"}) {
+                    TopicRouteData route = new TopicRouteData();
+                    route.setQueueDatas(List.of());
+                    route.setBrokerDatas(List.of(new BrokerData("shop", "group", new HashMap<>(Map.of(0L, master)))));
+                    build.invoke(routes, "orders", route);
+                }
+                assertEquals(guarded, asked.await(guarded ? 60 : 0, TimeUnit.SECONDS));
+                if (guarded && silent) {
+                    verify(connections, timeout(60_000)).closeChannels(List.of("a:10911"));
+                } else {
+                    verify(connections, after(300).never()).closeChannels(any());
+                }
+                verify(connections, never()).closeChannels(List.of("b:10911"));
+            }
+        }
+    }
+
+    @Test
+    void aNameServerThatLagsBehindIsNotBelieved() {
+        List<String> closed = new ArrayList<>();
+        long[] now = {0};
+        Departed departed = new Departed(closed::add, () -> now[0]);
+        departed.heard("group", "a");
+        departed.heard("group", "b");
+        assertEquals(List.of("a"), closed);
+        // One says the former, another one the new: for as long as it likes.
+        for (int look = 0; look < 100; look++) {
+            now[0] += Departed.LAG / 2;
+            departed.heard("group", look % 2 == 0 ? "a" : "b");
+        }
+        assertEquals(List.of("a"), closed);
+        // All say that it is master again.
+        departed.heard("group", "a");
+        now[0] += Departed.LAG;
+        departed.heard("group", "a");
+        assertEquals(List.of("a", "b"), closed);
+        now[0] += Departed.LATELY;
+        departed.heard("group", "b");
+        assertEquals(List.of("a", "b", "a"), closed);
+        departed.heard("other", "a");
+        assertEquals(3, closed.size());
     }
 
     /** A replica's connection to its master. */
