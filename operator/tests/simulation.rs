@@ -291,6 +291,56 @@ fn a_group_takes_messages_all_the_while_that_it_gets_more_copies() {
 }
 
 #[test]
+fn a_replica_that_is_elected_while_it_goes_comes_back_and_goes_when_another_has_all_messages() {
+    for policy in ["Retain", "Delete"] {
+        let spec = |replicas: u8| json!({"brokers": {"replicas": replicas, "storage": {"reclaimPolicy": policy}}});
+        let (mut world, mut object) = world_of(spec(2));
+        settle(&mut world, &mut object, 300).unwrap();
+        let master = world.group_facts()["shop-broker-0"].master_address.clone().unwrap();
+        assert!(master.starts_with("shop-broker-0-0."), "the other one goes: {master}");
+        object.spec = support::object("shop", spec(1)).spec;
+        object.metadata.generation = Some(2);
+        let goes = |w: &World, _: &BrokerCluster| w.pods["shop-broker-0-1"].terminating;
+        watch(&mut world, &mut object, 60, goes).unwrap();
+        world.engine.world(|w| w.kill(&master));
+        let comes_back = |w: &World, _: &BrokerCluster| w.pods.get("shop-broker-0-1").is_some_and(|p| !p.terminating);
+        watch(&mut world, &mut object, 60, comes_back).unwrap_or_else(|e| panic!("{policy}: {e}"));
+        assert!(world.group_facts()["shop-broker-0"].master_epoch > 1, "it was elected");
+        let gone = |w: &World, _: &BrokerCluster| {
+            !w.pods.contains_key("shop-broker-0-1") && w.engine.world(|w| w.is_writable("shop-broker-0"))
+        };
+        watch(&mut world, &mut object, 300, gone).unwrap_or_else(|e| panic!("{policy}: {e}"));
+        assert_eq!(world.engine.world(|w| w.groups["shop-broker-0"].lost), 0, "{policy}");
+    }
+}
+
+#[test]
+fn a_broker_group_that_is_declared_while_a_version_is_taken_takes_what_the_others_have_in_their_turn() {
+    for (from, to, last) in [("5.5.0", "5.4.0", "shop-controller"), ("5.4.0", "5.5.0", "shop-proxy")] {
+        let spec = |version, groups: u8| json!({"version": version, "brokers": {"groups": groups, "replicas": 2}});
+        let (mut world, mut object) = world_of(spec(from, 1));
+        object.metadata.annotations =
+            Some([(gantry_crds::ACCEPT_HAZARDS_ANNOTATION.to_owned(), "replicas-forget-topics".to_owned())].into());
+        settle(&mut world, &mut object, 300).unwrap();
+        object.spec = support::object("shop", spec(to, 1)).spec;
+        object.metadata.generation = Some(2);
+        let begins = |w: &World, _: &BrokerCluster| {
+            let of_last = |(_, name): &(ChildKind, String)| name == last;
+            w.api.all().any(|(key, o)| {
+                of_last(key) && o["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/version"] == to
+            })
+        };
+        watch(&mut world, &mut object, 900, begins).unwrap_or_else(|e| panic!("{to}: {e}"));
+        object.spec = support::object("shop", spec(to, 2)).spec;
+        object.metadata.generation = Some(3);
+        let done = |w: &World, o: &BrokerCluster| {
+            phase(o).is_none() && all_run(w, to) && w.pods.contains_key("shop-broker-1-1")
+        };
+        watch(&mut world, &mut object, 900, done).unwrap_or_else(|e| panic!("{to}: {e}"));
+    }
+}
+
+#[test]
 fn a_child_that_is_deleted_or_edited_by_hand_is_put_right_by_the_next_pass() {
     let (mut world, mut object) = world_of(three_copies());
     settle(&mut world, &mut object, 300).unwrap();

@@ -13,6 +13,9 @@ use crate::shop::{GRPC, Shop};
 pub const NAME_SERVERS: &str = "shop-nameserver-0.shop-nameserver.shop.svc.cluster.local:9876;shop-nameserver-1.shop-nameserver.shop.svc.cluster.local:9876";
 /// A look at figures comes every 30 s, a pass every 20; the rest is this machine's.
 const FIGURES: Duration = Duration::from_secs(150);
+/// Clients share queues out anew every 20 s (RebalanceService, rocketmq.client.rebalance.waitInterval); until all have done so with everybody there, a queue may
+/// move on to somebody else.
+const SHARED_OUT: Duration = Duration::from_secs(30);
 /// More than queues.
 const CONSUMERS: usize = 8;
 
@@ -98,6 +101,7 @@ fn more_consumers_than_queues_all_receive_by_message_and_some_wait_by_queue() ->
     for (readers, ..) in &cases {
         shop.figures(readers, "all clients are seen", |f| f["clients"] == CONSUMERS)?;
     }
+    std::thread::sleep(SHARED_OUT);
     clients.summary(
         Client::Java,
         &format!(

@@ -35,7 +35,7 @@ fn is_stale(observed: &Observed, sync: &SyncState, identity: &Identity) -> bool 
 }
 
 /// Its pod has another id by now, so its volume is another one.
-fn is_superseded(sync: &SyncState, identity: &Identity) -> bool {
+pub fn is_superseded(sync: &SyncState, identity: &Identity) -> bool {
     sync.identities.iter().any(|newer| newer.pod == identity.pod && newer.id > identity.id && newer.alive)
 }
 

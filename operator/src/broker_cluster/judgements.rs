@@ -1,5 +1,7 @@
 //! The three conditions of a cluster: what is so, why, and a sentence about it. Pure.
 
+use std::collections::BTreeSet;
+
 use gantry_crds::condition::Truth;
 use gantry_crds::names::Component;
 use gantry_crds::status::{GroupPhase, GroupStatus, ReplicaState, UpgradePhase};
@@ -75,8 +77,8 @@ fn not_serving(cluster: &Cluster, observed: &Observed, plan: &Plan) -> Judgement
     };
     match cluster.groups().iter().find(|g| !with_master(g) && !plan.phases.contains_key(*g)) {
         Some(g) => {
-            let message =
-                with_trouble(format!("broker group {g} has no master that serves"), observed, Component::Broker);
+            let message = format!("broker group {g} has no master that serves{}", waited_for(cluster, observed, g));
+            let message = with_trouble(message, observed, Component::Broker);
             (Truth::False, Reason::NoMaster, message)
         }
         None => {
@@ -87,6 +89,17 @@ fn not_serving(cluster: &Cluster, observed: &Observed, plan: &Plan) -> Judgement
             (Truth::False, Reason::NotEnoughInSync, message)
         }
     }
+}
+
+/// Whom a group without a master waits for, where not every replica may be it: nobody else is known to have all messages.
+fn waited_for(cluster: &Cluster, observed: &Observed, group: &str) -> String {
+    let Some(sync) = observed.engine.sync(group).ok().filter(|s| s.master.is_none()) else { return String::new() };
+    let copies: BTreeSet<&str> = sync.identities.iter().filter(|i| i.in_sync).map(|i| i.pod.as_str()).collect();
+    if copies.is_empty() || cluster.pods_of(group).iter().all(|pod| copies.contains(pod.as_str())) {
+        return String::new();
+    }
+    let copies: Vec<&str> = copies.into_iter().collect();
+    format!(" and waits for {}: nobody else is in sync", copies.join(", "))
 }
 
 /// The sentence, with what Kubernetes says about the first pod of the role that does not run.

@@ -6,6 +6,7 @@ use futures::future::join_all;
 use gantry_crds::Reason;
 use gantry_crds::names::Component;
 use gantry_crds::names::pod_of;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::ListParams;
@@ -13,7 +14,7 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 
 use crate::broker_cluster::cluster::Cluster;
-use crate::broker_cluster::extent::existing;
+use crate::broker_cluster::extent::{existing, set};
 use crate::broker_cluster::keys;
 use crate::broker_cluster::resources::Resources;
 use crate::broker_cluster::transition;
@@ -36,13 +37,17 @@ pub async fn observe(
     engine: &dyn Engine,
     now: &Time,
 ) -> Result<Observed, kube::Error> {
-    let live = children(cluster, client).await?;
+    let mut live = children(cluster, client).await?;
     let claims: Vec<PersistentVolumeClaim> = list(cluster, client, &labels::of_claims(&cluster.name)).await?;
     let mut claims: Vec<ClaimFact> = claims.iter().map(|c| ClaimFact::of(c, &cluster.owner.uid)).collect();
     claims.sort_by(|a, b| a.name.cmp(&b.name));
     let pods: Vec<Pod> = list(cluster, client, &labels::of_cluster(&cluster.name)).await?;
     let mut pods: Vec<PodFact> = pods.iter().filter_map(PodFact::of).collect();
     pods.sort_by(|a, b| a.name.cmp(&b.name));
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &cluster.namespace);
+    for name in unlisted(&live, &pods) {
+        live.stateful_sets.extend(sets.get_opt(&name).await?);
+    }
     // Before the first pod runs nobody could answer, and looking up names that are not there yet only fills negative caches.
     let cluster = &existing(cluster, &live);
     let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
@@ -59,6 +64,14 @@ pub async fn observe(
     };
     let nodes = nodes(client, &pods, &engine).await;
     Ok(Observed { nodes, live, claims, pods, engine, now: now.0.as_second(), ..Observed::default() })
+}
+
+/// Names of StatefulSets that have pods and were not found by their labels: somebody took these away. A broker group on its way out would be forgotten with
+/// all that it holds.
+#[must_use]
+pub fn unlisted(live: &Resources, pods: &[PodFact]) -> BTreeSet<String> {
+    let sets = pods.iter().filter(|p| !p.set.is_empty()).map(|p| p.set.clone());
+    sets.filter(|name| set(live, name).is_none()).collect()
 }
 
 /// Which nodes take no new pods: those of masters and former masters, and where one of these is to be drained, all that its group runs on.

@@ -48,10 +48,11 @@ pub fn next(cluster: &Cluster, observed: &Observed) -> Option<Step> {
     let leader = leader.as_ref().and_then(|leader| others.iter().find(|p| p.name == *leader));
     match leader.zip(newborn(outsider)) {
         None => Some(restart(outsider, Cause::Outsider)),
-        Some((leader, born)) => {
+        Some((leader, (born, since))) => {
             let now = observed.now;
             let made = |pod: &&PodFact| pod.created.unwrap_or(now);
-            if others.iter().any(|pod| made(pod) > born) {
+            // Later than a roll that it was part of would have made them, so for its sake.
+            if others.iter().any(|pod| made(pod) - since >= AFTER) {
                 return (now - born >= AFTER_BOTH).then(|| restart(outsider, Cause::Outsider));
             }
             let settled = others.iter().all(|pod| now - made(pod) >= LEADER_RUNS);
@@ -61,9 +62,9 @@ pub fn next(cluster: &Cluster, observed: &Observed) -> Option<Step> {
     }
 }
 
-/// When a pod was made that was not ready since.
-fn newborn(pod: &PodFact) -> Option<i64> {
-    pod.created.filter(|created| pod.since.is_some_and(|since| since - created <= STARTS))
+/// When a pod was made that was never ready, or only just, and since when it is not.
+fn newborn(pod: &PodFact) -> Option<(i64, i64)> {
+    pod.created.zip(pod.since).filter(|(created, since)| since - created <= STARTS)
 }
 
 fn restart(pod: &PodFact, cause: Cause) -> Step {

@@ -163,7 +163,7 @@ fn next_step(
     let first = due().next()?.component;
     // Roles one after the other: brokers wait until name servers and controllers have taken the change.
     for pod in due().filter(|p| p.component == first) {
-        if let Some(other) = still_starting(cluster, observed, outdated, closing, pod) {
+        if let Some(other) = still_starting(cluster, observed, closing, pod) {
             // For one that takes no new messages there is a hold of its own.
             if !closing.contains(&other) {
                 holds.push(Hold::OtherPodDown { pod: pod.name.clone(), other });
@@ -201,16 +201,9 @@ fn status_lags(observed: &Observed) -> bool {
     })
 }
 
-/// A pod of another StatefulSet that already has the change and does not serve yet: the last step is still under way. One that waits for its
-/// own change does not count, it may be waiting for just this one; nor do pods of later roles, which need this one to serve; nor does a pod matter
-/// to one that does not serve itself.
-fn still_starting(
-    cluster: &Cluster,
-    observed: &Observed,
-    outdated: &[&PodFact],
-    closing: &BTreeSet<String>,
-    pod: &PodFact,
-) -> Option<String> {
+/// A pod of another StatefulSet that does not serve: the last step is still under way, or something else is. Pods of later roles do not count, they may need
+/// this one to serve; nor does a pod matter to one that does not serve itself.
+fn still_starting(cluster: &Cluster, observed: &Observed, closing: &BTreeSet<String>, pod: &PodFact) -> Option<String> {
     if !pod.ready {
         return None;
     }
@@ -223,8 +216,7 @@ fn still_starting(
         (Component::Broker, g, replicas)
     }));
     let serves = |name: &String| observed.pods.iter().any(|p| p.name == *name && p.ready && !p.terminating);
-    let waits = |name: &String| outdated.iter().any(|p| p.name == *name);
-    let goes = |name: &String| closing.contains(name) || !serves(name) && !waits(name);
+    let goes = |name: &String| closing.contains(name) || !serves(name);
     let going: Vec<(Component, String, String)> = sets
         .into_iter()
         .filter(|(component, set, _)| *component <= pod.component && *set != pod.set)

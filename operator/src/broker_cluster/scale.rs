@@ -4,12 +4,14 @@
 //! it is so. A group that is not open has `brokerPermission=4` on every replica, from its start on and while it runs: its routes send no producer there.
 //! Before a group goes it is fenced: what was acknowledged before is seen by one more look, and nothing is after.
 
+use gantry_crds::names;
 use gantry_crds::status::GroupPhase;
 
 use crate::broker_cluster::call::Call;
 use crate::broker_cluster::cluster::Cluster;
 use crate::broker_cluster::extent::{existing, set};
 use crate::broker_cluster::hold::Hold;
+use crate::broker_cluster::identities::is_superseded;
 use crate::broker_cluster::keys::{CLOSED, FENCE, NEVER, PERMISSION};
 use crate::broker_cluster::safety::{Consent, copies, hand_over, overwritten};
 use crate::broker_cluster::steps::Step;
@@ -36,6 +38,7 @@ pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) ->
         }
         waits
     });
+    call_back(&mut cluster, observed, holds);
     let before = cluster.clone();
     let groups = cluster.groups();
     let is_there = |group: &String| set(&observed.live, group).is_some();
@@ -66,6 +69,37 @@ pub fn phases(declared: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) ->
         cluster.brokers.extent.fenced.insert(last.clone());
     }
     cluster
+}
+
+/// A replica that was declared away and that the controllers elected while it stopped, because its master died in that moment: it has what nobody else has,
+/// and whoever is left may not be master. It comes back with its volume, and goes when the others have caught up.
+fn call_back(cluster: &mut Cluster, observed: &Observed, holds: &mut Vec<Hold>) {
+    for group in cluster.groups() {
+        let Ok(sync) = observed.engine.sync(&group) else { continue };
+        let removing = cluster.phase_of(&group) == GroupPhase::Removing;
+        if removing || sync.master.is_some() || set(&observed.live, &group).is_none() {
+            continue;
+        }
+        let gone = |pod: &String| observed.pods.iter().any(|p| p.name == *pod && p.gone_since.is_some());
+        let copies: Vec<String> =
+            sync.identities.iter().filter(|i| i.in_sync && !is_superseded(sync, i)).map(|i| i.pod.clone()).collect();
+        let replicas = cluster.replicas_of(&group);
+        let ordinal = |pod: &String| pod.rsplit_once('-')?.1.parse::<i32>().ok();
+        let has_volume = |pod: &String| {
+            let name = format!("{}{pod}", names::CLAIM_PREFIX);
+            observed.claims.iter().any(|c| c.name == name && !c.terminating)
+        };
+        let (surplus, kept): (Vec<&String>, Vec<&String>) =
+            copies.iter().partition(|p| ordinal(p).is_some_and(|n| n >= replicas));
+        if kept.into_iter().any(|p| !gone(p)) {
+            continue;
+        }
+        let last = surplus.into_iter().filter(|p| has_volume(p) && !gone(p)).min_by_key(|p| ordinal(p));
+        let Some((pod, n)) = last.and_then(|p| Some((p, ordinal(p)?))) else { continue };
+        cluster.brokers.extent.sizes.insert(group.clone(), n + 1);
+        let why = "it alone has all messages that were acknowledged, and goes when another replica has them".to_owned();
+        holds.push(Hold::ScaleIn { what: pod.clone(), why });
+    }
 }
 
 fn enter(cluster: &mut Cluster, group: &str, phase: GroupPhase) {

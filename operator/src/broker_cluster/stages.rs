@@ -58,9 +58,12 @@ impl<'a> Stages<'a> {
     pub fn engines(&self, before: &Engine) -> BTreeMap<String, Engine> {
         let mut engines = BTreeMap::new();
         let mut open = true;
-        for (names, watched) in &self.turns {
+        // A broker group that is new joins the turn of the others: where a later one has begun, theirs is over.
+        let begun = self.turns.iter().rposition(|(names, _)| names.iter().any(|n| self.has_it(n)));
+        for (turn, (names, watched)) in self.turns.iter().enumerate() {
             for name in names {
-                let engine = if open || self.has_it(name) { self.goal } else { before };
+                let late = !self.running.contains_key(name) && begun.is_some_and(|begun| turn < begun);
+                let engine = if open || late || self.has_it(name) { self.goal } else { before };
                 engines.insert(name.clone(), engine.clone());
             }
             open = open && names.iter().all(|n| self.is_done(n, *watched));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::broker_cluster::cluster::{Cluster, Volume};
 use crate::broker_cluster::hold::Hold;
-use crate::broker_cluster::view::{ClaimFact, Observed};
+use crate::broker_cluster::view::{ClaimFact, Observed, SyncState};
 use crate::labels;
 use crate::quantity;
 
@@ -64,7 +64,8 @@ fn sets(cluster: &Cluster) -> Vec<(String, i32, &Volume)> {
     std::iter::once(controllers).chain(groups).collect()
 }
 
-/// Volumes of replicas that were declared away, where volumes are not to be kept.
+/// Volumes of replicas that were declared away, where volumes are not to be kept, and where the group has a master and nobody of them counts: one that is
+/// elected while it stops, because the master died in that moment, has what nobody else has.
 #[must_use]
 pub fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> {
     if cluster.brokers.volume.retain {
@@ -77,7 +78,9 @@ pub fn surplus_claims(cluster: &Cluster, observed: &Observed) -> Vec<ClaimFact> 
         let most = cluster.replicas_of(group).max(cluster.brokers.replicas);
         let beyond = ordinal.parse::<i32>().is_ok_and(|n| n >= most);
         let used = observed.pods.iter().any(|p| p.name == pod);
-        beyond && !used && !claim.terminating && groups.iter().any(|g| g == group)
+        let counts = |s: &SyncState| s.identities.iter().any(|i| i.pod == pod && (i.in_sync || i.alive));
+        let led = observed.engine.sync(group).is_ok_and(|s| s.master.is_some() && !counts(s));
+        beyond && led && !used && !claim.terminating && groups.iter().any(|g| g == group)
     };
     observed.claims.iter().filter(is_surplus).cloned().collect()
 }

@@ -86,7 +86,7 @@ impl Operator {
     /// One pass over the cluster, or `None` where the last one had nothing to do and nothing has changed since.
     pub fn pass(&mut self, world: &mut World, object: &mut BrokerCluster, writes_left: Option<usize>) -> Option<Pass> {
         let cluster = parse::parse(object, &settings()).expect("a spec that can be");
-        let (pods, mut engine) = world.sight(&cluster);
+        let (_, pods, mut engine) = world.sight(&cluster);
         // Logs grow all the time.
         engine.groups.values_mut().filter_map(|g| g.sync.as_mut().ok()).for_each(|s| s.ends.clear());
         let status = object.status.iter().flat_map(|s| &s.groups);

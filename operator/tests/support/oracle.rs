@@ -13,7 +13,7 @@ use gantry::engine::GroupFacts;
 use gantry::labels;
 use gantry_crds::BrokerCluster;
 use gantry_crds::names::Component;
-use gantry_crds::status::GroupPhase;
+use gantry_crds::status::{GroupPhase, UpgradePhase};
 use serde_json::Value;
 
 use super::operator::{Operator, Pass, condition};
@@ -47,6 +47,7 @@ impl Oracle {
         writes_left: Option<usize>,
     ) -> Result<Option<Pass>, String> {
         self.note(world);
+        self.tick(world);
         judge_versions(world)?;
         let before = Before::of(world);
         let Some(pass) = self.operator.pass(world, object, writes_left) else {
@@ -88,6 +89,18 @@ impl Oracle {
             self.judge_status(world, object)?;
         }
         Ok(Some(pass))
+    }
+
+    /// Looks at the world, also where no operator does.
+    pub fn tick(&mut self, world: &World) {
+        let sets = world.api.of_kind(ChildKind::StatefulSet).filter_map(|s| s["metadata"]["name"].as_str());
+        for group in sets.filter(|s| s.contains("-broker-")) {
+            if world.engine.world(|w| w.serving_master(group).is_some()) {
+                self.unled.remove(group);
+            } else {
+                self.unled.entry(group.to_owned()).or_insert(world.now);
+            }
+        }
     }
 
     /// Looks at what became of the last restarts.
@@ -155,7 +168,7 @@ impl Oracle {
         Ok(())
     }
 
-    fn judge_status(&mut self, world: &World, object: &BrokerCluster) -> Result<(), String> {
+    fn judge_status(&self, world: &World, object: &BrokerCluster) -> Result<(), String> {
         let status = object.status.clone().unwrap_or_default();
         let ready = condition(&status, "Ready");
         if !ready.starts_with("True") {
@@ -167,10 +180,9 @@ impl Oracle {
         let on_its_way = |name: &String| status.groups.iter().any(|g| g.name == *name && !g.phase.is_open());
         for group in parsed(object).groups().into_iter().filter(|g| !on_its_way(g)) {
             if world.engine.world(|w| w.serving_master(&group).is_some()) {
-                self.unled.remove(&group);
                 continue;
             }
-            let since = *self.unled.entry(group.clone()).or_insert(world.now);
+            let since = self.unled.get(&group).copied().unwrap_or(world.now);
             let master = world.engine.world(|w| {
                 let known = w.groups.get(&group)?;
                 known.replicas.get(&known.master?).cloned()
@@ -235,6 +247,9 @@ fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     let of_it = |name: &str| {
         shrinking.iter().any(|g| name.strip_prefix(g.as_str()).is_some_and(|r| r.is_empty() || r == "-master"))
     };
+    if is_taken_back_at_once(world, pass) {
+        return Ok(());
+    }
     again.writes.retain(|w| match w.child().kind {
         ChildKind::StatefulSet => !shrinks(&w),
         ChildKind::PodDisruptionBudget => !of_it(&w.child().name),
@@ -245,6 +260,17 @@ fn judge_writes(world: &mut World, pass: &Pass) -> Result<(), String> {
     } else {
         Err(format!("right after its writes there are more: {:?}", again.writes))
     }
+}
+
+/// Does an upgrade take back what no pod has taken up yet? Then the next turn comes with the next pass.
+fn is_taken_back_at_once(world: &World, pass: &Pass) -> bool {
+    let Some(upgrade) = pass.observed.upgrade.as_ref().filter(|u| u.phase == UpgradePhase::RollingBack) else {
+        return false;
+    };
+    let owners =
+        pass.plan.writes.iter().filter(|w| matches!(w.child().kind, ChildKind::StatefulSet | ChildKind::Deployment));
+    let mut owners = owners.map(|w| &w.child().name);
+    owners.any(|owner| world.pods.values().filter(|p| p.owner.1 == *owner).all(|p| p.version == upgrade.from))
 }
 
 /// A client is never newer than what it asks, whatever is upgraded, downgraded or taken back: no pod of a role runs a later version than any of an earlier

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::operator::{condition, settle};
 use super::oracle::Oracle;
-use super::world::World;
+use super::world::{Pod, World};
 use super::{merge, object, parsed};
 
 /// Ticks in which things go wrong.
@@ -142,6 +142,7 @@ impl Schedule {
             self.mend(&mend);
         }
         self.world.tick();
+        self.oracle.tick(&self.world);
         self.evict();
         // An operator is woken by events, at the latest after some seconds.
         if now >= self.operator_back_at && self.dice.below(2) == 0 {
@@ -244,7 +245,9 @@ impl Schedule {
             if map["metadata"]["labels"][labels::MANAGED_BY] != labels::MANAGER {
                 continue;
             }
-            if !names.iter().any(|n| n == name) {
+            if !names.iter().any(|n| n == name)
+                && !self.world.pods.values().any(|p| self.is_stuck(p) && p.config_maps.contains(name))
+            {
                 return Err(format!("ConfigMap {name} is left over"));
             }
         }
@@ -265,12 +268,18 @@ impl Schedule {
                     return Err(format!("the controllers know one replica of {name} under two ids: {ids:?}"));
                 }
             }
-            let old = self.world.pods.values().find(|p| *name == p.owner.1.as_str() && *current != p.revision.as_str());
+            let mut pods = self.world.pods.values().filter(|p| !self.is_stuck(p));
+            let old = pods.find(|p| *name == p.owner.1.as_str() && *current != p.revision.as_str());
             if let Some(old) = old {
                 return Err(format!("{} runs an old template", old.name));
             }
         }
         Ok(())
+    }
+
+    /// A pod that was told to go and whose node is gone: nobody there hears of it.
+    fn is_stuck(&self, pod: &Pod) -> bool {
+        pod.terminating && self.world.is_lost(&pod.name)
     }
 
     fn mend(&mut self, mend: &Mend) {

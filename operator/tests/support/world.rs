@@ -441,9 +441,14 @@ impl World {
     }
 
     /// What the operator sees of pods and engine.
-    pub fn sight(&mut self, cluster: &Cluster) -> (Vec<PodFact>, EngineView) {
-        let cluster = &existing(cluster, &self.listed());
+    pub fn sight(&mut self, cluster: &Cluster) -> (Resources, Vec<PodFact>, EngineView) {
         let pods: Vec<PodFact> = self.pods.values().map(Pod::fact).collect();
+        let mut live = self.listed();
+        for name in observe::unlisted(&live, &pods) {
+            let set = self.api.get(ChildKind::StatefulSet, &name).cloned();
+            live.stateful_sets.extend(set.map(|s| serde_json::from_value(s).expect("a StatefulSet")));
+        }
+        let cluster = &existing(cluster, &live);
         let facts = if self.engine_answers { self.facts(cluster) } else { nobody_answers(cluster) };
         let engine = if pods.iter().any(|p| p.component != Component::Proxy) {
             let mut view = observe::view(cluster, &facts);
@@ -453,13 +458,12 @@ impl World {
         } else {
             EngineView::default()
         };
-        (pods, engine)
+        (live, pods, engine)
     }
 
     /// What the operator sees.
     pub fn observe(&mut self, cluster: &Cluster) -> Observed {
-        let live = self.listed();
-        let (pods, engine) = self.sight(cluster);
+        let (live, pods, engine) = self.sight(cluster);
         let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
             name: format!("{}{pod}", names::CLAIM_PREFIX),
             uid: c.uid.clone(),

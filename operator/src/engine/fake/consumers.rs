@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::{EngineError, QueueOffsets, WriteOutcome};
-use super::world::World;
+use super::world::{Disk, World};
 
 /// Messages that a consumer reads of one broker in a tick.
 const READS: i64 = 5;
@@ -73,10 +73,12 @@ impl World {
         let Some(reader) = &self.reader else { return 0 };
         let key = (reader.topic.clone(), reader.group.clone());
         let of = self.brokers.iter().filter(|(_, broker)| broker.group == name);
-        // A disk that was emptied holds nothing for anybody, whatever the group does.
-        let Some((_, broker)) = of.max_by_key(|(at, broker)| (self.is_master(at), broker.disk.end)) else { return 0 };
+        let read = |disk: &Disk| disk.offsets.get(&key).and_then(|queues| queues.get(&0)).copied().unwrap_or(0);
+        // A disk that was emptied holds nothing for anybody, whatever the group does; one that was left does not know what was read since.
+        let last = of.max_by_key(|(at, broker)| (self.is_master(at), broker.disk.end, read(&broker.disk)));
+        let Some((_, broker)) = last else { return 0 };
         let end = broker.disk.messages.get(&reader.topic).copied().unwrap_or(0);
-        let at = broker.disk.offsets.get(&key).and_then(|queues| queues.get(&0)).copied().unwrap_or(0);
+        let at = read(&broker.disk);
         end - at + broker.disk.delayed
     }
 

@@ -62,7 +62,13 @@ impl World {
             let group = &self.groups[&name];
             let alive = |id: &u64| self.is_alive(group, *id);
             let Some(master) = group.master.filter(|master| !alive(master)) else { continue };
-            let in_sync = group.in_sync.iter().copied().find(|id| *id != master && alive(id));
+            // Of several the one whose last heartbeat told the longest log (DefaultElectPolicy.java): while there is traffic, one that still sends some.
+            let silent = |id: &u64| {
+                let process = self.holder(group, *id).map(|(_, broker)| &broker.process);
+                process.is_none_or(|p| p.life != Life::Up || p.silent_since().is_some())
+            };
+            let candidates = group.in_sync.iter().copied().filter(|id| *id != master && alive(id));
+            let in_sync = candidates.min_by_key(silent);
             let anybody = group.replicas.keys().copied().find(|id| self.unclean_election && alive(id));
             match in_sync.or(anybody) {
                 Some(next) => self.make_master(&name, next),
