@@ -198,6 +198,7 @@ goldens! {
     a_replica_that_is_declared_away_stays_while_it_copies,
     a_replica_that_is_gone_takes_its_volume_along_where_volumes_are_not_kept,
     a_volume_stays_while_the_controllers_count_on_its_replica,
+    a_replica_that_was_declared_away_is_given_up_with_its_node,
     a_replica_that_was_elected_while_it_went_comes_back_with_its_volume,
     a_replica_that_lost_its_volume_is_forgotten_under_its_old_id,
     a_group_that_lost_every_copy_says_what_to_do,

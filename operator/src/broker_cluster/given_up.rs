@@ -20,8 +20,8 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
         match may_give_up(cluster, observed, &lost, pod) {
             Ok(()) => {
                 let claim = format!("{}{}", names::CLAIM_PREFIX, pod.name);
-                // Of a group that goes the volume is kept or deleted with the group.
-                let goes = cluster.phase_of(&pod.set) == GroupPhase::Removing;
+                // Of a group that goes the volume is kept or deleted with the group, of a replica that goes by reclaimPolicy.
+                let goes = cluster.phase_of(&pod.set) == GroupPhase::Removing || is_surplus(cluster, pod);
                 let claim = observed.claims.iter().find(|c| c.name == claim && !c.terminating && !goes);
                 return Some(Step::GiveUp {
                     pod: pod.name.clone(),
@@ -43,7 +43,8 @@ fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &
         return Ok(());
     }
     let replicas = cluster.replicas_of(group);
-    if replicas == 1 {
+    let surplus = is_surplus(cluster, pod);
+    if replicas == 1 && !surplus {
         return held(format!("it is the only copy of {group}"));
     }
     let sync = observed.engine.sync(group).map_err(|u| Hold::NodeGone { pod: pod.name.clone(), why: u.message })?;
@@ -52,6 +53,11 @@ fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &
     }
     if sync.master.as_ref().is_none_or(|master| *master == pod.name) {
         return held(format!("{group} has no other master"));
+    }
+    if surplus {
+        // It was declared away, and nothing is made in its place.
+        let counts = sync.identities.iter().any(|i| i.pod == pod.name && i.in_sync);
+        return if counts { held(format!("{group} still counts it as in sync")) } else { Ok(()) };
     }
     let others: Vec<String> = (0..replicas).map(|i| format!("{group}-{i}")).filter(|p| *p != pod.name).collect();
     if let Some(behind) = others.iter().find(|p| !sync.in_sync.contains(*p)) {
@@ -71,4 +77,9 @@ fn may_give_up(cluster: &Cluster, observed: &Observed, lost: &[&PodFact], pod: &
         Some(other) => held(format!("{} is not ready: one replica at a time", other.name)),
         None => Ok(()),
     }
+}
+
+/// A replica that was declared away: its node was gone before it could end.
+fn is_surplus(cluster: &Cluster, pod: &PodFact) -> bool {
+    !cluster.pods_of(&pod.set).contains(&pod.name)
 }

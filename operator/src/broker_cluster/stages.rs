@@ -122,8 +122,10 @@ impl<'a> Stages<'a> {
         let well = |p: &&PodFact| p.ready && !p.terminating;
         let long = |p: &&PodFact| !watched || p.since.is_none_or(|since| self.observed.now - since >= WATCHED);
         let serving = self.pods(name).filter(well).filter(long).count();
+        // One whose node is gone runs nothing; where it is missed, fewer serve than should.
+        let mut there = self.pods(name).filter(|p| p.gone_since.is_none());
         self.has_it(name)
-            && self.pods(name).all(|p| p.version == self.goal.version)
+            && there.all(|p| p.version == self.goal.version)
             && serving >= usize::try_from(replicas(self.cluster, self.observed, name)).unwrap_or(0)
             && self.in_sync(name)
     }

@@ -30,8 +30,8 @@ pub struct Oracle {
     in_flight: BTreeMap<String, (String, Component)>,
     /// Broker pods that were stopped by the operator and are not back in the sync state set, with their old uids.
     down: BTreeMap<String, String>,
-    /// Since when a group has had no master that serves.
-    unled: BTreeMap<String, u64>,
+    /// Since when a group has had no master that serves, and whom the controllers call it since.
+    unled: BTreeMap<String, (u64, Option<String>)>,
     operator: Operator,
 }
 
@@ -97,8 +97,13 @@ impl Oracle {
         for group in sets.filter(|s| s.contains("-broker-")) {
             if world.engine.world(|w| w.serving_master(group).is_some()) {
                 self.unled.remove(group);
-            } else {
-                self.unled.entry(group.to_owned()).or_insert(world.now);
+                continue;
+            }
+            // The controllers may elect one that hangs, too: of that one nobody knows either.
+            let master = known_master(world, group);
+            let since = self.unled.entry(group.to_owned()).or_insert((world.now, master.clone()));
+            if since.1 != master {
+                *since = (world.now, master);
             }
         }
     }
@@ -182,19 +187,23 @@ impl Oracle {
             if world.engine.world(|w| w.serving_master(&group).is_some()) {
                 continue;
             }
-            let since = self.unled.get(&group).copied().unwrap_or(world.now);
-            let master = world.engine.world(|w| {
-                let known = w.groups.get(&group)?;
-                known.replicas.get(&known.master?).cloned()
-            });
+            let since = self.unled.get(&group).map_or(world.now, |(since, _)| *since);
             // A process that hangs or is cut off looks well from outside for a while.
-            let looks_well = master.is_some_and(|m| world.engine.world(|w| w.is_running(&m)));
+            let looks_well = known_master(world, &group).is_some_and(|m| world.engine.world(|w| w.is_running(&m)));
             if !looks_well || world.now > since + UNNOTICED {
                 return Err(format!("Ready is {ready} although {group} has no master that serves since tick {since}"));
             }
         }
         Ok(())
     }
+}
+
+/// The address of whom the controllers call a group's master.
+fn known_master(world: &World, group: &str) -> Option<String> {
+    world.engine.world(|w| {
+        let known = w.groups.get(group)?;
+        known.replicas.get(&known.master?).cloned()
+    })
 }
 
 /// The world just before a pass.

@@ -391,6 +391,11 @@ impl World {
             if group.phase == GroupPhase::Opening && open {
                 continue;
             }
+            // One that comes late to a group that serves is like a new topic: who is away then misses what is not in memory any more when he comes.
+            let away = self.engine.world(|w| w.reader.as_ref().is_some_and(|r| r.away));
+            if open && away && !self.engine.world(|w| w.holds(&master, |m| m.topics.contains_key(TOPIC))) {
+                continue;
+            }
             self.engine.world(|w| {
                 if !w.holds(&master, |m| m.topics.contains_key(TOPIC)) {
                     w.edit(&master, |m| {
