@@ -8,6 +8,7 @@ use gantry_e2e::audit::{Audit, accounted, nothing_lost};
 use gantry_e2e::chaos::{CLUSTER, FLOWS, GRPC, ground, topic_and_group};
 use gantry_e2e::clients::{Client, Clients};
 use gantry_e2e::engine::{BROKER, Engine, NAME_SERVER};
+use gantry_e2e::faults::Target;
 use gantry_e2e::kubectl::Namespace;
 use gantry_e2e::wait::{Answer, until};
 use gantry_remoting::broker::GetBrokerConfig;
@@ -87,6 +88,31 @@ fn replicas_come_and_go_one_at_a_time() -> Result<()> {
     settled(&namespace, "there are two replicas again", 1, 2)?;
     audit.until_received(Duration::from_secs(120))?;
     nothing_lost(&audit.finish()?)
+}
+
+/// The controllers miss a broker that ends in good order after seconds, and elect it when the master dies in these.
+#[test]
+fn a_master_that_dies_while_the_other_replica_goes_costs_no_message_and_no_hand() -> Result<()> {
+    let namespace = ground(2, &FLOWS[..2], START)?;
+    let clients = Clients::start(&namespace)?;
+    let target = Target { namespace: &namespace, cluster: CLUSTER };
+    let audit = Audit::start(&clients, &FLOWS[..2])?;
+    let done = (|| {
+        patch(&namespace, "{\"replicas\":1}")?;
+        until("the second replica is told to go", SCALE, || {
+            let pods = namespace.list("pod", "app.kubernetes.io/component=broker")?;
+            let going = pods.iter().find(|p| !p["metadata"]["deletionTimestamp"].is_null());
+            Ok(Answer::when(going.is_some(), (), || format!("{} brokers, none of them goes", pods.len())))
+        })?;
+        println!("{}", target.kill("ha-broker-0-0")?);
+        // The one that was killed is the one that is declared: it must get everything that the other one has before that goes for good.
+        let settled = settled(&namespace, "there is one replica, and it serves", 1, 1)?;
+        println!("after {} masters", settled["status"]["groups"][0]["epoch"]);
+        audit.until_received(Duration::from_secs(120))?;
+        patch(&namespace, "{\"replicas\":2}")?;
+        self::settled(&namespace, "there are two replicas again", 1, 2).map(drop)
+    })();
+    accounted(done, audit.finish())
 }
 
 /// The group that comes and goes.
