@@ -224,9 +224,10 @@ fn comes_back_and_goes(namespace: &Namespace, clients: &Clients<'_>) -> Result<(
     is_forgotten(namespace)
 }
 
-/// Pods of brokers and how often their processes started.
+/// Pods of brokers and how often their processes started; without one that was declared away and still ends.
 fn starts(namespace: &Namespace) -> Result<BTreeSet<String>> {
-    let pods = namespace.list("pods", "app.kubernetes.io/component=broker")?;
+    let mut pods = namespace.list("pods", "app.kubernetes.io/component=broker")?;
+    pods.retain(|p| p["metadata"]["deletionTimestamp"].is_null());
     let start = |p: &Value| format!("{} {}", p["metadata"]["uid"], p["status"]["containerStatuses"][0]["restartCount"]);
     Ok(pods.iter().map(start).collect())
 }

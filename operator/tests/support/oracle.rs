@@ -12,7 +12,7 @@ use gantry::child::{ChildKind, Write};
 use gantry::engine::GroupFacts;
 use gantry::labels;
 use gantry_crds::BrokerCluster;
-use gantry_crds::names::Component;
+use gantry_crds::names::{CLAIM_PREFIX, Component};
 use gantry_crds::status::{GroupPhase, UpgradePhase};
 use serde_json::Value;
 
@@ -56,6 +56,7 @@ impl Oracle {
         };
         judge_removed(world, &pass)?;
         judge_shrunk(&before, &pass)?;
+        judge_claims(&before, &pass)?;
         let step = pass
             .plan
             .step
@@ -342,6 +343,19 @@ fn judge_shrunk(before: &Before, pass: &Pass) -> Result<(), String> {
         }
         if !left.iter().any(|p| before.addresses.get(p) == master) {
             return Err(format!("{group} shrinks to {is} and loses its master"));
+        }
+    }
+    Ok(())
+}
+
+/// A volume goes only where nobody counts on what it holds.
+fn judge_claims(before: &Before, pass: &Pass) -> Result<(), String> {
+    for claim in &pass.plan.claims {
+        let pod = claim.name.trim_start_matches(CLAIM_PREFIX);
+        let goes = pass.plan.phases.get(group_of(pod)) == Some(&GroupPhase::Removing);
+        let Some(facts) = before.groups.get(group_of(pod)).filter(|_| !goes) else { continue };
+        if facts.in_sync.iter().any(|r| r.address.starts_with(&format!("{pod}."))) {
+            return Err(format!("the volume of {pod} is deleted although it is in sync"));
         }
     }
     Ok(())
