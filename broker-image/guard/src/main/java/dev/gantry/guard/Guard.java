@@ -85,7 +85,7 @@ public final class Guard {
         classes.put(ClusterMessageService.class.getName(), messages());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         // What the changed classes call.
-        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Fresh.class, Kept.class, Departed.class, Departed.Master.class)) {
+        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Elected.class, Fresh.class, Kept.class, Departed.class, Departed.Master.class)) {
             classes.put(called.getName(), ClassFileLocator.ForClassLoader.read(called));
         }
         return classes;
@@ -94,10 +94,12 @@ public final class Guard {
     private static byte[] service() {
         must(AutoSwitchHAService.class, "setSyncStateSet", Set.class);
         must(AutoSwitchHAService.class, "getSyncStateSet");
+        must(AutoSwitchHAService.class, "changeToSlave", String.class, int.class, Long.class);
         return new ByteBuddy().redefine(AutoSwitchHAService.class)
             .defineField("agreed", Set.class, Visibility.PRIVATE, FieldManifestation.VOLATILE)
             .visit(Advice.to(Agree.class).on(named("setSyncStateSet").and(takesArguments(Set.class))))
             .visit(Advice.to(WaitForAgreed.class).on(named("getSyncStateSet").and(takesArguments(0))))
+            .visit(Advice.to(FollowAtOnce.class).on(named("changeToSlave").and(takesArguments(String.class, int.class, Long.class))))
             .make().getBytes();
     }
 
@@ -106,6 +108,7 @@ public final class Guard {
         must(AutoSwitchHAClient.class, "sendHandshakeHeader");
         must(AutoSwitchHAClient.class, "doTruncate", List.class, long.class);
         must(AutoSwitchHAClient.class, "connectMaster");
+        must(AutoSwitchHAClient.class, "updateHaMasterAddress", String.class);
         return new ByteBuddy().redefine(AutoSwitchHAClient.class)
             // Who wakes it, to stop it or with another address, does so while it waits for an answer, too.
             .defineMethod("wakeup", void.class, Visibility.PUBLIC)
@@ -113,6 +116,7 @@ public final class Guard {
             .visit(Advice.to(Unanswered.class).on(named("handshakeWithMaster").and(takesArguments(0))))
             .visit(Advice.to(GreetOnce.class).on(named("sendHandshakeHeader").and(takesArguments(0))))
             .visit(Advice.to(ReportAtOnce.class).on(named("doTruncate").and(takesArguments(List.class, long.class))))
+            .visit(Advice.to(NobodyElse.class).on(named("updateHaMasterAddress").and(takesArguments(String.class))))
             .visit(Advice.to(WokenBefore.class).on(named("connectMaster").and(takesArguments(0))))
             .visit(MemberSubstitution.relaxed()
                 .method(named("connect").and(takesArguments(SocketAddress.class)))

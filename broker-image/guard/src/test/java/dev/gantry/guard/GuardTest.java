@@ -279,6 +279,27 @@ class GuardTest {
     }
 
     @Test
+    void aReplicaFollowsWhomTheControllersElectedAndNobodyElse() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            try (ServerSocket master = listening(); ServerSocket former = listening()) {
+                World world = guarded ? World.guarded() : World.engine();
+                Replica replica = Replica.of(world, master.getLocalPort());
+                Object service = world.agreedBy(ALL);
+                set(service, "epochCache", replica.epochs);
+                set(service, "haClient", replica.client);
+                world.service().getMethod("changeToSlave", String.class, int.class, Long.class).invoke(service, "localhost:1", 2, 2L);
+                // A name server that has not heard of the election yet.
+                replica.isToFollow(former);
+                (guarded ? master : former).setSoTimeout(60_000);
+                (guarded ? master : former).accept().close();
+                (guarded ? former : master).setSoTimeout(500);
+                assertThrows(SocketTimeoutException.class, (guarded ? former : master)::accept);
+                replica.stop();
+            }
+        }
+    }
+
+    @Test
     void aReplicaThatIsToStopWaitsForNoAnswer() throws Exception {
         Map<Boolean, Long> took = new HashMap<>();
         for (boolean guarded : new boolean[] {false, true}) {
@@ -441,9 +462,14 @@ class GuardTest {
     }
 
     /** A replica's connection to its master. */
-    private record Replica(Object client) {
+    private record Replica(Object client, Object epochs) {
         static Replica of(World world) throws Exception {
+            return of(world, new MessageStoreConfig().getHaListenPort());
+        }
+
+        static Replica of(World world, int port) throws Exception {
             MessageStoreConfig config = new MessageStoreConfig();
+            config.setHaListenPort(port);
             config.setHaSendHeartbeatInterval(500);
             stub(world, config, null);
             Class<?> store = world.store.getClass();
@@ -459,7 +485,7 @@ class GuardTest {
             });
             return new Replica(world.loader.loadClass(AutoSwitchHAClient.class.getName())
                 .getConstructor(world.service(), world.loader.loadClass(DefaultMessageStore.class.getName()), type, Long.class)
-                .newInstance(service, world.store, epochs, 2L));
+                .newInstance(service, world.store, epochs, 2L), epochs);
         }
 
         void isToFollow(ServerSocket master) throws Exception {
