@@ -2,8 +2,7 @@ package dev.gantry.guard;
 
 import com.github.benmanes.caffeine.cache.LoadingCache;
 import com.github.benmanes.caffeine.cache.Policy;
-import java.util.Set;
-import java.util.concurrent.ConcurrentHashMap;
+import java.util.OptionalLong;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -14,13 +13,12 @@ public final class Fresh {
     /** In milliseconds: so long somebody waits for name servers where there is an older answer. They take a millisecond or two. */
     private static final int PATIENCE = 100;
     private static final int LOOKS = 20;
-    private static final Set<Object> ASKED_FOR = ConcurrentHashMap.newKeySet();
 
     private Fresh() { }
 
     /**
-     * Has a value that is so old that the cache would refresh it read anew, and waits for that a moment. One caller per key does; others, and who has
-     * waited in vain, take what there is.
+     * Has a value that is so old that the cache refreshes it read anew, and waits for that a moment. Who comes while that is under way, and who has waited in
+     * vain, takes what there is.
      *
      * @param <V> the values
      * @param cache has a time after which it refreshes values
@@ -29,21 +27,20 @@ public final class Fresh {
      */
     public static <V> void look(LoadingCache<String, V> cache, String key) throws InterruptedException {
         Policy.Expiration<String, V> refresh = cache.policy().refreshAfterWrite().orElse(null);
-        if (refresh == null || !isOld(cache, refresh, key) || !ASKED_FOR.add(key)) {
+        // The policy tells no age beyond its time. What is not there yet is waited for as it is.
+        if (refresh == null || refresh.ageOf(key, TimeUnit.MILLISECONDS).isPresent() || !cache.asMap().containsKey(key)) {
             return;
         }
-        try {
-            cache.refresh(key);
-            for (int look = 0; look < LOOKS && isOld(cache, refresh, key); look++) {
-                Thread.sleep(PATIENCE / LOOKS);
-            }
-        } finally {
-            ASKED_FOR.remove(key);
+        // By the cache's own way, which reads it once at a time: a refresh beside that one would make the cache throw both answers away.
+        cache.get(key);
+        for (int look = 0; look < LOOKS && isUnderWay(refresh, key); look++) {
+            Thread.sleep(PATIENCE / LOOKS);
         }
     }
 
-    /** The policy tells no age beyond its time. What is not there yet is waited for as it is. */
-    private static <V> boolean isOld(LoadingCache<String, V> cache, Policy.Expiration<String, V> refresh, String key) {
-        return refresh.ageOf(key, TimeUnit.MILLISECONDS).isEmpty() && cache.asMap().containsKey(key);
+    /** A value that is being read anew has a time in the future until it is there. */
+    private static <V> boolean isUnderWay(Policy.Expiration<String, V> refresh, String key) {
+        OptionalLong age = refresh.ageOf(key, TimeUnit.MILLISECONDS);
+        return age.isPresent() && age.getAsLong() < 0;
     }
 }

@@ -29,6 +29,7 @@ import net.bytebuddy.implementation.MethodCall;
 import net.bytebuddy.implementation.SuperMethodCall;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.client.impl.mqclient.MQClientAPIFactory;
+import org.apache.rocketmq.common.ServiceThread;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.proxy.common.ProxyContext;
 import org.apache.rocketmq.proxy.processor.DefaultMessagingProcessor;
@@ -85,7 +86,7 @@ public final class Guard {
         classes.put(ClusterMessageService.class.getName(), messages());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         // What the changed classes call.
-        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Elected.class, Fresh.class, Kept.class, Departed.class, Departed.Master.class)) {
+        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Elected.class, Fresh.class, Kept.class, Soon.class, Departed.class, Departed.Master.class)) {
             classes.put(called.getName(), ClassFileLocator.ForClassLoader.read(called));
         }
         return classes;
@@ -109,6 +110,7 @@ public final class Guard {
         must(AutoSwitchHAClient.class, "doTruncate", List.class, long.class);
         must(AutoSwitchHAClient.class, "connectMaster");
         must(AutoSwitchHAClient.class, "updateHaMasterAddress", String.class);
+        must(AutoSwitchHAClient.class, "closeMasterAndWait");
         return new ByteBuddy().redefine(AutoSwitchHAClient.class)
             // Who wakes it, to stop it or with another address, does so while it waits for an answer, too.
             .defineMethod("wakeup", void.class, Visibility.PUBLIC)
@@ -122,6 +124,10 @@ public final class Guard {
                 .method(named("connect").and(takesArguments(SocketAddress.class)))
                 .replaceWith(must(Briefly.class, "connect", SocketAddress.class))
                 .on(named("connectMaster").and(takesArguments(0))))
+            .visit(MemberSubstitution.relaxed()
+                .method(named("waitForRunning").and(takesArguments(long.class)))
+                .replaceWith(must(Soon.class, "pause", ServiceThread.class, long.class))
+                .on(named("closeMasterAndWait").and(takesArguments(0))))
             .make().getBytes();
     }
 

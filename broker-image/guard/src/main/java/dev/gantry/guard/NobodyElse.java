@@ -5,8 +5,8 @@ import org.apache.rocketmq.store.ha.HAConnectionState;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAClient;
 
 /**
- * Into {@code AutoSwitchHAClient.updateHaMasterAddress}: a replica connects to nobody but the elected master, see {@link Elected}; and where it waits after a
- * connection that was closed, it tries again when it hears of it once more.
+ * Into {@code AutoSwitchHAClient.updateHaMasterAddress}: a replica connects to nobody but the elected master, see {@link Elected}; and where it could not
+ * connect, and waits, it tries again when it hears of it once more.
  */
 final class NobodyElse {
     private NobodyElse() { }

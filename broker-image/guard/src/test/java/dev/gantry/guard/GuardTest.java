@@ -300,6 +300,26 @@ class GuardTest {
     }
 
     @Test
+    void aReplicaWhoseConnectionIsClosedComesBackSoon() throws Exception {
+        Map<Boolean, Long> took = new HashMap<>();
+        for (boolean guarded : new boolean[] {false, true}) {
+            try (ServerSocket master = listening()) {
+                Replica replica = Replica.of(guarded ? World.guarded() : World.engine());
+                replica.isToFollow(master);
+                replica.start();
+                master.accept().close();
+                long begun = System.nanoTime();
+                // The engine's first wait is cut short by what woke it when it got the address.
+                master.accept().close();
+                master.accept().close();
+                took.put(guarded, System.nanoTime() - begun);
+                replica.stop();
+            }
+        }
+        assertTrue(took.get(true) * 3 < took.get(false), "nanoseconds with the changed class and without: " + took);
+    }
+
+    @Test
     void aReplicaThatIsToStopWaitsForNoAnswer() throws Exception {
         Map<Boolean, Long> took = new HashMap<>();
         for (boolean guarded : new boolean[] {false, true}) {
@@ -372,6 +392,37 @@ class GuardTest {
                     "guarded " + guarded + ", name servers hang " + nameServersHang);
                 test.countDown();
             }
+        }
+    }
+
+    @Test
+    void aRouteThatTakesLongerThanAnybodyWaitsIsThereAfterwards() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Method lookUp = world.loader.loadClass(TopicRouteService.class.getName())
+                .getDeclaredMethod("getCacheMessageQueueWrapper", LoadingCache.class, String.class);
+            lookUp.setAccessible(true);
+            MessageQueueView former = mock(MessageQueueView.class);
+            MessageQueueView now = mock(MessageQueueView.class);
+            AtomicInteger asked = new AtomicInteger();
+            CountDownLatch waited = new CountDownLatch(1);
+            LoadingCache<String, MessageQueueView> routes = Caffeine.newBuilder().refreshAfterWrite(Duration.ofMillis(100)).build(topic -> {
+                if (asked.getAndIncrement() == 0) {
+                    return former;
+                }
+                waited.await();
+                return now;
+            });
+            lookUp.invoke(null, routes, "orders");
+            Thread.sleep(200);
+            assertEquals(former, lookUp.invoke(null, routes, "orders"));
+            waited.countDown();
+            // What reads it this way makes the cache refresh nothing.
+            for (int look = 0; look < 100 && routes.policy().getIfPresentQuietly("orders") != now; look++) {
+                Thread.sleep(50);
+            }
+            assertEquals(now, routes.policy().getIfPresentQuietly("orders"), "guarded " + guarded);
+            assertEquals(2, asked.get(), "guarded " + guarded);
         }
     }
 
