@@ -16,6 +16,8 @@ const SILENCE: f64 = 10.0;
 /// One thing that goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
+    /// The master's pod is deleted, and nobody hands over before.
+    DeleteMaster,
     /// The master's process ends without a word (`kill -9`).
     KillMaster,
     /// A slave's process ends without a word.
@@ -82,7 +84,8 @@ pub struct Injected {
 
 impl Fault {
     /// All there are.
-    pub const ALL: [Fault; 27] = [
+    pub const ALL: [Fault; 28] = [
+        Self::DeleteMaster,
         Self::KillMaster,
         Self::KillSlave,
         Self::HangMaster,
@@ -122,6 +125,7 @@ impl Fault {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::DeleteMaster => "master deleted",
             Self::KillMaster => "master killed",
             Self::KillSlave => "slave killed",
             Self::HangMaster => "master hangs",
@@ -179,7 +183,8 @@ impl Fault {
     pub fn aim(self) -> Option<f64> {
         match self {
             Self::Roll | Self::RollAndKillOperator | Self::DrainNode => Some(PLANNED),
-            Self::KillMaster
+            Self::DeleteMaster
+            | Self::KillMaster
             | Self::KillSlave
             | Self::LoseMasterVolume
             | Self::LoseSlaveVolume
@@ -262,6 +267,7 @@ impl Fault {
 
     fn act(self, t: Target<'_>, nth: usize, undo: &mut Undo) -> Result<String> {
         Ok(match self {
+            Self::DeleteMaster => t.delete(&t.master()?)?,
             Self::KillMaster => t.kill(&t.master()?)?,
             Self::KillSlave => t.kill(&t.slave(nth)?)?,
             Self::HangMaster => t.hang(&t.master()?, undo)?,

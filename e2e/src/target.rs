@@ -272,6 +272,11 @@ impl Target<'_> {
         Ok(format!("{node} drained, {master} was on it"))
     }
 
+    pub(crate) fn delete(&self, pod: &str) -> Result<String> {
+        self.namespace.kubectl(&["delete", "pod", pod, "--wait=false"])?;
+        Ok(format!("{pod} deleted"))
+    }
+
     pub(crate) fn lose_volume(&self, pod: &str) -> Result<String> {
         let claim = format!("pvc/data-{pod}");
         let old = self.namespace.get(&claim)?["metadata"]["uid"].clone();

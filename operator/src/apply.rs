@@ -197,14 +197,9 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             let bound = before.saturating_add((before - *end).max(0));
             remember_end(ctx, cluster, from, bound).await?;
             let id = ClusterId::new(&cluster.namespace, &cluster.name);
-            let [short, usual] = Call::patience(cluster, from).map(|call| call.write(cluster));
-            help(ctx, &id, &short).await;
             // That took as long as the API server and the broker pleased.
             ctx.leadership.check()?;
-            if let Err(error) = ctx.engine.execute(&id, &write).await {
-                help(ctx, &id, &usual).await;
-                return Err(error.into());
-            }
+            ctx.engine.execute(&id, &write).await?;
             let forget = EngineWrite::ForgetMaster {
                 name_servers: cluster.name_server_addresses(),
                 group: group.clone(),
@@ -214,8 +209,7 @@ async fn take(ctx: &Context, cluster: &Cluster, step: &Step) -> Result<(), Error
             tokio::time::sleep(ROLE_CHANGE).await;
             let replicas = cluster.pods_of(group).into_iter().filter(|pod| pod != to).collect();
             let follow = Call::Follow { master: to.clone(), replicas }.write(cluster);
-            let ((), (), now) =
-                futures::join!(help(ctx, &id, &follow), help(ctx, &id, &usual), log_end(ctx, cluster, group, from));
+            let ((), now) = futures::join!(help(ctx, &id, &follow), log_end(ctx, cluster, group, from));
             if let Some(now) = now.filter(|now| *now > bound) {
                 remember_end(ctx, cluster, from, now).await?;
             }

@@ -62,21 +62,7 @@ fn beginnings(queues: &Queues) -> BTreeMap<String, BTreeMap<String, QueueOffsets
     queues.iter().map(|(group, topics)| (group.clone(), of(topics))).collect()
 }
 
-/// How long a message may wait for replicas, in ms, by default of the engine (`MessageStoreConfig.slaveTimeout`, 5.5.0), and at a master that hands over.
-const SLAVE_TIMEOUT: u32 = 3000;
-const HAND_OVER_TIMEOUT: u32 = 1000;
-
 impl Call {
-    /// For how long a master lets a message wait for replicas: while it hands over, and else. What it has just taken can't be kept any more when its
-    /// replicas have left it, and who sent that should not wait longer than for the new master to be told so.
-    #[must_use]
-    pub fn patience(cluster: &Cluster, pod: &str) -> [Self; 2] {
-        let declared = cluster.brokers.pods.config.get("slaveTimeout").and_then(|v| v.trim().parse().ok());
-        let usual = declared.unwrap_or(SLAVE_TIMEOUT);
-        [usual.min(HAND_OVER_TIMEOUT), usual]
-            .map(|ms| Self::Set { pod: pod.to_owned(), keys: [("slaveTimeout".to_owned(), ms.to_string())].into() })
-    }
-
     /// As the engine takes it.
     #[must_use]
     pub fn write(&self, cluster: &Cluster) -> EngineWrite {

@@ -67,6 +67,16 @@ pub enum Hold {
         /// The replica.
         pod: String,
     },
+    /// A replica of the group has just become ready: its start still takes what the next master needs to be quick.
+    #[error("{pod} does not hand over yet: {other} has been ready for less than {seconds} s")]
+    JustStarted {
+        /// The master.
+        pod: String,
+        /// The replica.
+        other: String,
+        /// How long it must have been.
+        seconds: i64,
+    },
     /// A master that is to go takes no new messages, and clients may not have heard of it.
     #[error("{pod} takes no new messages and goes when clients send to other broker groups, within a minute")]
     Closing {
@@ -278,7 +288,10 @@ impl Hold {
             Self::CopiesLost { .. } => Reason::CopiesLost,
             Self::Hazard { .. } => Reason::EngineHazard,
             Self::FormatFixed { .. } => Reason::StorageFormatFixed,
-            Self::UpgradeUnderWay { .. } | Self::TurnToCome { .. } | Self::CanaryWatched { .. } => Reason::Rolling,
+            Self::JustStarted { .. }
+            | Self::UpgradeUnderWay { .. }
+            | Self::TurnToCome { .. }
+            | Self::CanaryWatched { .. } => Reason::Rolling,
             Self::UpgradeFailed { .. } => Reason::UpgradeFailed,
             Self::NameTaken { .. } => Reason::NameTaken,
         }

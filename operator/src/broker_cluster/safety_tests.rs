@@ -210,6 +210,12 @@ fn a_master_hands_over_to_a_replica_in_sync_that_answers() {
                 facts![|o| sync(o).ends.retain(|p, _| p != "shop-broker-0-0")],
                 "FactsUnknown: it has not said where its log ends",
             ),
+            (
+                master,
+                facts![|o| of(o, "shop-broker-0-2").since = Some(o.now - 4)],
+                "Rolling: shop-broker-0-2 has been ready for less than 5 s",
+            ),
+            (master, facts![|o| of(o, "shop-broker-0-2").since = Some(o.now - 5)], first),
             // What it had when it was master before is of no matter: it leads, its log is the group's.
             (master, facts![|o| of(o, "shop-broker-0-0").log_end = Some(9000)], first),
         ],

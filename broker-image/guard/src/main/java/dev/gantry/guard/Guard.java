@@ -17,6 +17,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.locks.Lock;
 import java.util.zip.ZipEntry;
 import java.util.zip.ZipOutputStream;
 import net.bytebuddy.ByteBuddy;
@@ -27,6 +28,8 @@ import net.bytebuddy.description.modifier.Visibility;
 import net.bytebuddy.dynamic.ClassFileLocator;
 import net.bytebuddy.implementation.MethodCall;
 import net.bytebuddy.implementation.SuperMethodCall;
+import org.apache.rocketmq.broker.BrokerController;
+import org.apache.rocketmq.broker.out.BrokerOuterAPI;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
 import org.apache.rocketmq.client.impl.mqclient.MQClientAPIFactory;
 import org.apache.rocketmq.common.ServiceThread;
@@ -39,13 +42,15 @@ import org.apache.rocketmq.proxy.service.route.TopicRouteService;
 import org.apache.rocketmq.remoting.protocol.RemotingCommand;
 import org.apache.rocketmq.remoting.protocol.route.TopicRouteData;
 import org.apache.rocketmq.store.CommitLog;
+import org.apache.rocketmq.store.DefaultMessageStore;
 import org.apache.rocketmq.store.DispatchRequest;
+import org.apache.rocketmq.store.ha.GroupTransferService;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAClient;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
 
 /**
- * Writes eight classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
- * restart hides a message, nobody waits for a master that is silent, clients hear of a proxy's refusals, and a broker rests after a transaction.
+ * Writes ten classes of the engine anew, so that a master never calls a message kept that a replica lacks which the controllers may make master, no
+ * restart hides a message, nobody waits for a master that is silent or goes, clients hear of a proxy's refusals, and a broker rests after a transaction.
  * What the engine does instead: docs/design/0012-guard.md. An engine in which one of the places is not found is refused: somebody has to look whether
  * it still has the defect.
  */
@@ -79,6 +84,8 @@ public final class Guard {
         Map<String, byte[]> classes = new LinkedHashMap<>();
         classes.put(AutoSwitchHAService.class.getName(), service());
         classes.put(AutoSwitchHAClient.class.getName(), replica());
+        classes.put(GroupTransferService.class.getName(), waiting());
+        classes.put(BrokerController.class.getName(), broker());
         classes.put(CommitLog.class.getName(), log());
         classes.put(DefaultMessagingProcessor.class.getName(), processor());
         classes.put(TopicRouteService.class.getName(), routes());
@@ -86,7 +93,8 @@ public final class Guard {
         classes.put(ClusterMessageService.class.getName(), messages());
         classes.put(TransactionalMessageServiceImpl.class.getName(), transactions());
         // What the changed classes call.
-        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, Briefly.class, Elected.class, Fresh.class, Kept.class, Soon.class, Departed.class, Departed.Master.class)) {
+        for (Class<?> called : List.of(RestoreId.class, NotBefore.class, NoLongerMaster.class, Leave.class, Joining.class, Briefly.class, Elected.class, Fresh.class,
+            Kept.class, Soon.class, Departed.class, Departed.Master.class)) {
             classes.put(called.getName(), ClassFileLocator.ForClassLoader.read(called));
         }
         return classes;
@@ -96,10 +104,16 @@ public final class Guard {
         must(AutoSwitchHAService.class, "setSyncStateSet", Set.class);
         must(AutoSwitchHAService.class, "getSyncStateSet");
         must(AutoSwitchHAService.class, "changeToSlave", String.class, int.class, Long.class);
+        must(AutoSwitchHAService.class, "maybeExpandInSyncStateSet", Long.class, long.class);
         return new ByteBuddy().redefine(AutoSwitchHAService.class)
             .defineField("agreed", Set.class, Visibility.PRIVATE, FieldManifestation.VOLATILE)
             .visit(Advice.to(Agree.class).on(named("setSyncStateSet").and(takesArguments(Set.class))))
             .visit(Advice.to(WaitForAgreed.class).on(named("getSyncStateSet").and(takesArguments(0))))
+            .visit(MemberSubstitution.relaxed()
+                .method(named("getLocalSyncStateSet"))
+                .replaceWithChain(MemberSubstitution.Substitution.Chain.Step.ForDelegation.to(
+                    must(Joining.class, "with", AutoSwitchHAService.class, boolean.class, Set.class, Lock.class, Long.class)))
+                .on(named("maybeExpandInSyncStateSet").and(takesArguments(Long.class, long.class))))
             .visit(Advice.to(FollowAtOnce.class).on(named("changeToSlave").and(takesArguments(String.class, int.class, Long.class))))
             .make().getBytes();
     }
@@ -128,6 +142,29 @@ public final class Guard {
                 .method(named("waitForRunning").and(takesArguments(long.class)))
                 .replaceWith(must(Soon.class, "pause", ServiceThread.class, long.class))
                 .on(named("closeMasterAndWait").and(takesArguments(0))))
+            .make().getBytes();
+    }
+
+    private static byte[] waiting() {
+        must(GroupTransferService.class, "doWaitTransfer");
+        return new ByteBuddy().redefine(GroupTransferService.class)
+            .visit(MemberSubstitution.strict()
+                .method(named("nanoTime"))
+                .replaceWithChain(MemberSubstitution.Substitution.Chain.Step.ForDelegation.to(
+                    must(NoLongerMaster.class, "nanoTime", DefaultMessageStore.class)))
+                .on(named("doWaitTransfer").and(takesArguments(0))))
+            .make().getBytes();
+    }
+
+    private static byte[] broker() {
+        must(BrokerController.class, "shutdown");
+        try {
+            BrokerOuterAPI.class.getDeclaredField(Leave.CLIENT);
+        } catch (NoSuchFieldException missing) {
+            throw new IllegalStateException("this engine's BrokerOuterAPI has no " + Leave.CLIENT, missing);
+        }
+        return new ByteBuddy().redefine(BrokerController.class)
+            .visit(Advice.to(LeaveFirst.class).on(named("shutdown").and(takesArguments(0))))
             .make().getBytes();
     }
 

@@ -32,18 +32,26 @@ import java.net.SocketTimeoutException;
 import java.nio.ByteBuffer;
 import java.time.Duration;
 import java.util.ArrayList;
+import java.util.Collections;
 import java.util.HashMap;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.TimeoutException;
 import java.util.concurrent.atomic.AtomicInteger;
+import java.util.function.Consumer;
 import net.bytebuddy.dynamic.ClassFileLocator;
 import org.apache.rocketmq.broker.BrokerController;
+import org.apache.rocketmq.broker.controller.ReplicasManager;
+import org.apache.rocketmq.broker.out.BrokerOuterAPI;
 import org.apache.rocketmq.broker.transaction.queue.MessageQueueOpContext;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageBridge;
 import org.apache.rocketmq.broker.transaction.queue.TransactionalMessageServiceImpl;
@@ -52,6 +60,7 @@ import org.apache.rocketmq.client.impl.mqclient.MQClientAPIExt;
 import org.apache.rocketmq.client.impl.mqclient.MQClientAPIFactory;
 import org.apache.rocketmq.common.BrokerConfig;
 import org.apache.rocketmq.common.MQVersion;
+import org.apache.rocketmq.common.MixAll;
 import org.apache.rocketmq.common.message.MessageExt;
 import org.apache.rocketmq.common.message.MessageExtBrokerInner;
 import org.apache.rocketmq.proxy.common.ProxyContext;
@@ -73,9 +82,11 @@ import org.apache.rocketmq.store.DispatchRequest;
 import org.apache.rocketmq.store.MappedFileQueue;
 import org.apache.rocketmq.store.config.BrokerRole;
 import org.apache.rocketmq.store.config.MessageStoreConfig;
+import org.apache.rocketmq.store.ha.GroupTransferService;
 import org.apache.rocketmq.store.ha.HAConnection;
 import org.apache.rocketmq.store.ha.HAConnectionState;
 import org.apache.rocketmq.store.ha.HAConnectionStateNotificationService;
+import org.apache.rocketmq.store.ha.HAService;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAClient;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAConnection;
 import org.apache.rocketmq.store.ha.autoswitch.AutoSwitchHAService;
@@ -189,6 +200,37 @@ class GuardTest {
     }
 
     @Test
+    void twoReplicasThatJoinAtOnceBothJoin() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            Object service = world.agreedBy(Set.of(1L));
+            stub(world, new MessageStoreConfig(), service);
+            Object epochs = mock(world.loader.loadClass(EpochFileCache.class.getName()));
+            when(epochs.getClass().getMethod("lastEntry").invoke(epochs)).thenReturn(new EpochEntry(2, 500));
+            set(service, "epochCache", epochs);
+            List<Set<Long>> asked = Collections.synchronizedList(new ArrayList<>());
+            // 3 has gone again before 2 comes, 4 is connected.
+            for (long replica : new long[] {2, 4}) {
+                Object connection = mock(world.loader.loadClass(AutoSwitchHAConnection.class.getName()));
+                when(connection.getClass().getMethod("getSlaveId").invoke(connection)).thenReturn(replica);
+                world.service().getMethod("addConnection", world.loader.loadClass(HAConnection.class.getName())).invoke(service, connection);
+            }
+            Consumer<Set<Long>> controllers = set -> asked.add(new TreeSet<>(set));
+            world.service().getMethod("registerSyncStateSetChangedListener", Consumer.class).invoke(service, controllers);
+            for (long replica : new long[] {3, 4, 2}) {
+                world.service().getMethod("maybeExpandInSyncStateSet", Long.class, long.class).invoke(service, replica, 900L);
+            }
+            for (int wait = 0; wait < 600 && asked.size() < 3; wait++) {
+                Thread.sleep(50);
+            }
+            assertEquals(List.of(Set.of(1L, 3L), Set.of(1L, 4L), guarded ? Set.of(1L, 2L, 4L) : Set.of(1L, 2L)), asked);
+            world.agree(service, Set.of(1L, 2L, 4L));
+            world.service().getMethod("maybeExpandInSyncStateSet", Long.class, long.class).invoke(service, 4L, 900L);
+            assertEquals(Set.of(1L, 2L, 4L), world.waitedFor(service));
+        }
+    }
+
+    @Test
     void nobodyReadsWhatAnAgreedReplicaLacks() throws Exception {
         for (boolean guarded : new boolean[] {false, true}) {
             World world = guarded ? World.guarded() : World.engine();
@@ -221,6 +263,75 @@ class GuardTest {
             MessageExtBrokerInner careless = new MessageExtBrokerInner();
             careless.setWaitStoreMsgOK(false);
             assertEquals(false, waits.invoke(log, careless));
+        }
+    }
+
+    @Test
+    void whatWaitsForReplicasIsAnsweredWhenItsMasterIsNoLongerOne() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            World world = guarded ? World.guarded() : World.engine();
+            MessageStoreConfig config = new MessageStoreConfig();
+            config.setBrokerRole(BrokerRole.SYNC_MASTER);
+            Object master = world.agreedBy(ALL);
+            stub(world, config, master);
+            Class<?> type = world.loader.loadClass(GroupTransferService.class.getName());
+            Object waiting = type.getConstructor(world.loader.loadClass(HAService.class.getName()), world.loader.loadClass(DefaultMessageStore.class.getName()))
+                .newInstance(master, world.store);
+            Class<?> message = world.loader.loadClass(CommitLog.GroupCommitRequest.class.getName());
+            Object sent = message.getConstructor(long.class, long.class, int.class).newInstance(700L, 60_000L, MixAll.ALL_ACK_IN_SYNC_STATE_SET);
+            CompletableFuture<?> answer = (CompletableFuture<?>) message.getMethod("future").invoke(sent);
+            type.getMethod("start").invoke(waiting);
+            type.getMethod("putRequest", message).invoke(waiting, sent);
+            assertThrows(TimeoutException.class, () -> answer.get(500, TimeUnit.MILLISECONDS));
+            config.setBrokerRole(BrokerRole.SLAVE);
+            if (guarded) {
+                assertEquals("FLUSH_SLAVE_TIMEOUT", answer.get(30, TimeUnit.SECONDS).toString());
+            } else {
+                assertThrows(TimeoutException.class, () -> answer.get(500, TimeUnit.MILLISECONDS));
+            }
+            type.getMethod("makeStop").invoke(waiting);
+        }
+    }
+
+    @Test
+    void aMasterThatStopsLeavesTheControllersBeforeItsClients() throws Exception {
+        for (boolean guarded : new boolean[] {false, true}) {
+            for (BrokerRole role : new BrokerRole[] {BrokerRole.SLAVE, BrokerRole.SYNC_MASTER}) {
+                World world = guarded ? World.guarded() : World.engine();
+                Class<?> type = world.loader.loadClass(BrokerController.class.getName());
+                List<String> order = new ArrayList<>();
+                RemotingClient client = mock(RemotingClient.class, call -> {
+                    if (call.getMethod().getName().equals("closeChannels")) {
+                        order.addAll(call.getArgument(0));
+                    }
+                    return null;
+                });
+                BrokerOuterAPI outer = mock(BrokerOuterAPI.class);
+                set(outer, "remotingClient", client);
+                ReplicasManager replicas = mock(ReplicasManager.class);
+                when(replicas.getAvailableControllerAddresses()).thenReturn(List.of("controller-0:9878"));
+                MessageStoreConfig config = new MessageStoreConfig();
+                config.setBrokerRole(role);
+                Object broker = mock(type, call -> switch (call.getMethod().getName()) {
+                    case "shutdown" -> call.callRealMethod();
+                    case "shutdownBasicService" -> {
+                        order.add("clients");
+                        yield null;
+                    }
+                    case "getReplicasManager" -> replicas;
+                    case "getBrokerOuterAPI" -> outer;
+                    case "getMessageStoreConfig" -> config;
+                    default -> null;
+                });
+                ScheduledExecutorService heartbeats = Executors.newSingleThreadScheduledExecutor();
+                set(broker, "brokerHeartbeatExecutorService", heartbeats);
+                set(broker, "scheduledFutures", List.of());
+                type.getMethod("shutdown").invoke(broker);
+                boolean leaves = guarded && role == BrokerRole.SYNC_MASTER;
+                assertEquals(leaves ? List.of("controller-0:9878", "clients") : List.of("clients"), order);
+                assertEquals(leaves, heartbeats.isShutdown());
+                heartbeats.shutdownNow();
+            }
         }
     }
 
@@ -604,8 +715,8 @@ class GuardTest {
             World world = guarded ? World.guarded() : World.engine();
             Class<?> type = world.loader.loadClass(TransactionalMessageServiceImpl.class.getName());
             Object bridge = mock(world.loader.loadClass(TransactionalMessageBridge.class.getName()), RETURNS_DEEP_STUBS);
-            BrokerController controller = (BrokerController) bridge.getClass().getMethod("getBrokerController").invoke(bridge);
-            when(controller.getBrokerConfig()).thenReturn(new BrokerConfig());
+            Object controller = bridge.getClass().getMethod("getBrokerController").invoke(bridge);
+            when(controller.getClass().getMethod("getBrokerConfig").invoke(controller)).thenReturn(new BrokerConfig());
             Object service = mock(type, withSettings().defaultAnswer(CALLS_REAL_METHODS));
             set(service, "transactionalMessageBridge", bridge);
             ConcurrentHashMap<Integer, Object> queues = new ConcurrentHashMap<>();
