@@ -27,7 +27,7 @@ pub struct Account {
     pub undone: Vec<i64>,
     /// Received more than once by the readers.
     pub duplicates: usize,
-    /// Of FIFO and ordered flows: received after a later one of its message group.
+    /// Of FIFO and ordered flows: acknowledged, and received after a later one of its message group.
     pub disordered: usize,
     /// Longest time between two acknowledgements, in ms.
     pub write_gap: i64,
@@ -96,14 +96,16 @@ pub(crate) fn account(flow: &Flow, events: &[Value]) -> Account {
         late: 0,
         undone: seqs(&out, "rolledback").into_iter().filter(|s| distinct.contains(s)).collect(),
         duplicates: received.len() - distinct.len(),
-        disordered: if matches!(flow.type_, "fifo" | "ordered") { disordered(events, &inn) } else { 0 },
+        disordered: if matches!(flow.type_, "fifo" | "ordered") { disordered(events, &inn, &acked) } else { 0 },
         write_gap: longest_gap(of(events, &out, "acked")),
         read_gap: longest_gap(of(events, &inn, "received")),
     }
 }
 
-/// First receptions that come after a later one of their group. A message that comes again says nothing of order.
-fn disordered(events: &[Value], command: &str) -> usize {
+/// First receptions of acknowledged messages that come after a later one of their group. A message that comes again says nothing of order, and neither does
+/// one whose sender was told that it failed, and sent the next: a request that a cut connection holds back arrives when that is whole again.
+fn disordered(events: &[Value], command: &str, acked: &[i64]) -> usize {
+    let acked: BTreeSet<i64> = acked.iter().copied().collect();
     let mut seen = BTreeSet::new();
     let mut latest: BTreeMap<String, i64> = BTreeMap::new();
     let mut wrong = 0;
@@ -113,7 +115,7 @@ fn disordered(events: &[Value], command: &str) -> usize {
             continue;
         }
         let last = latest.entry(group).or_insert(-1);
-        if seq < *last {
+        if seq < *last && acked.contains(&seq) {
             wrong += 1;
         }
         *last = (*last).max(seq);
@@ -207,9 +209,15 @@ mod tests {
 
     #[test]
     fn a_message_after_a_later_one_of_its_group_is_out_of_order_and_one_that_comes_again_is_not() {
-        let received = |seqs: &[i64]| seqs.iter().map(|s| event("t-in", "received", *s, *s)).collect::<Vec<_>>();
+        let all = || (0..4).map(|s| event("t-out", "acked", s, s));
+        let received =
+            |seqs: &[i64]| all().chain(seqs.iter().map(|s| event("t-in", "received", *s, *s))).collect::<Vec<_>>();
         assert_eq!(account(&flow("fifo"), &received(&[0, 2, 1, 3])).disordered, 1);
         assert_eq!(account(&flow("fifo"), &received(&[0, 1, 0, 2, 1])).disordered, 0);
         assert_eq!(account(&flow("normal"), &received(&[0, 2, 1])).disordered, 0);
+        // The sender of the late one was told that it failed, and sent the next.
+        let mut failed = received(&[0, 2, 1, 3]);
+        failed[1] = event("t-out", "failed", 1, 1);
+        assert_eq!(account(&flow("fifo"), &failed).disordered, 0);
     }
 }

@@ -152,9 +152,9 @@ fn verdict(aim: Option<f64>, of: &[&Value]) -> String {
 fn write_flows(out: &mut String, flows: &BTreeMap<&str, [i64; COUNTS.len()]>) {
     out.push_str(
         "\n## Messages\n\nLost: acknowledged, and received neither by the readers nor by a group that read the topic once more from its start. Skipped: received by that group\n\
-         alone, while the brokers had nothing left for the readers. Rolled back: taken back by its sender, and received all the same. Out of order: received\n\
-         for the first time after a later one of its message group. Late: still before the readers three minutes after the last send. Received again: what a\n\
-         broker could not know to be done. Failed: sends that told their program so.\n\n\
+         alone, while the brokers had nothing left for the readers. Rolled back: taken back by its sender, and received all the same. Out of order:\n\
+         acknowledged, and received for the first time after a later one of its message group. Late: still before the readers three minutes after the last\n\
+         send. Received again: what a broker could not know to be done. Failed: sends that told their program so; such a message may be there all the same.\n\n\
          | flow | acknowledged | lost | skipped | rolled back | out of order | late | received again | failed |\n|---|---|---|---|---|---|---|---|---|\n",
     );
     for (flow, [acked, lost, skipped, undone, disordered, late, duplicates, failed]) in flows {
