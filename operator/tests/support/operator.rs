@@ -92,8 +92,11 @@ impl Operator {
         let status = object.status.iter().flat_map(|s| &s.groups);
         let closing = object.status.iter().flat_map(|s| &s.groups).any(|g| g.closed_since.is_some());
         let upgrades = object.status.as_ref().is_some_and(|s| s.upgrade.is_some());
+        // A hold that ends by the clock alone.
+        let rests = object.status.iter().flat_map(|s| &s.holds).any(|h| h.reason == Reason::Rolling.as_str());
         let waits = upgrades
             || closing
+            || rests
             || !engine.leaderless.is_empty()
             || pods.iter().any(|p| p.gone_since.is_some())
             || status.into_iter().any(|g| !g.phase.is_open());
