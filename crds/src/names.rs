@@ -95,8 +95,14 @@ pub fn pod_of(address: &str) -> String {
 /// What comes before a pod's name in the name of its PersistentVolumeClaim.
 pub const CLAIM_PREFIX: &str = "data-";
 
-/// Name of the PersistentVolumeClaim of pod number `ordinal`: `data-<pod>`.
+/// Name of the PersistentVolumeClaim of a pod: `data-<pod>`.
+#[must_use]
+pub fn claim_of(pod: &str) -> String {
+    format!("{CLAIM_PREFIX}{pod}")
+}
+
+/// The same of pod number `ordinal`.
 #[must_use]
 pub fn claim(stateful_set: &str, ordinal: i32) -> String {
-    format!("{CLAIM_PREFIX}{stateful_set}-{ordinal}")
+    claim_of(&format!("{stateful_set}-{ordinal}"))
 }

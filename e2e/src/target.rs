@@ -281,7 +281,7 @@ impl Target<'_> {
         let claim = format!("pvc/data-{pod}");
         let old = self.namespace.get(&claim)?["metadata"]["uid"].clone();
         self.namespace.kubectl(&["delete", &claim, "--wait=false"])?;
-        self.namespace.kubectl(&["delete", "pod", pod, "--wait=false"])?;
+        self.delete(pod)?;
         until(&format!("{pod} has another volume"), Duration::from_secs(180), || {
             let now = self.namespace.get(&claim)?["metadata"]["uid"].clone();
             Ok(Answer::when(now != old, (), || "it is still the old one".into()))

@@ -19,7 +19,7 @@ pub fn next(cluster: &Cluster, observed: &Observed, holds: &mut Vec<Hold>) -> Op
     for pod in &lost {
         match may_give_up(cluster, observed, &lost, pod) {
             Ok(()) => {
-                let claim = format!("{}{}", names::CLAIM_PREFIX, pod.name);
+                let claim = names::claim_of(&pod.name);
                 // Of a group that goes the volume is kept or deleted with the group, of a replica that goes by reclaimPolicy.
                 let goes = cluster.phase_of(&pod.set) == GroupPhase::Removing || is_surplus(cluster, pod);
                 let claim = observed.claims.iter().find(|c| c.name == claim && !c.terminating && !goes);

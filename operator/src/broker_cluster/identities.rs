@@ -41,7 +41,7 @@ pub fn is_superseded(sync: &SyncState, identity: &Identity) -> bool {
 
 /// There is neither its pod nor its volume. A volume that is kept keeps its id: it could not be used again without.
 fn is_removed(observed: &Observed, identity: &Identity) -> bool {
-    let claim = format!("{}{}", names::CLAIM_PREFIX, identity.pod);
+    let claim = names::claim_of(&identity.pod);
     !observed.claims.iter().any(|c| c.name == claim) && !observed.pods.iter().any(|p| p.name == identity.pod)
 }
 

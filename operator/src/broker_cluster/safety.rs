@@ -136,8 +136,8 @@ const SETTLED: i64 = 5;
 
 /// A replica of the pod's group that has not been ready for that long.
 fn just_started(observed: &Observed, pod: &PodFact) -> Option<String> {
-    let others = observed.pods.iter().filter(|p| p.set == pod.set && p.name != pod.name);
-    others.filter(|p| p.since.is_some_and(|since| observed.now - since < SETTLED)).map(|p| p.name.clone()).next()
+    let mut others = observed.pods.iter().filter(|p| p.set == pod.set && p.name != pod.name);
+    others.find(|p| p.since.is_some_and(|since| observed.now - since < SETTLED)).map(|p| p.name.clone())
 }
 
 /// Does it copy what it lacks? A former master that is stopped between the truncation of its log and new data in that place finds the old data again

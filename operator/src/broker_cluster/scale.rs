@@ -86,8 +86,8 @@ fn call_back(cluster: &mut Cluster, observed: &Observed, holds: &mut Vec<Hold>) 
         let replicas = cluster.replicas_of(&group);
         let ordinal = |pod: &String| pod.rsplit_once('-')?.1.parse::<i32>().ok();
         let has_volume = |pod: &String| {
-            let name = ordinal(pod).map(|n| names::claim(&group, n));
-            observed.claims.iter().any(|c| Some(&c.name) == name.as_ref() && !c.terminating)
+            let name = names::claim_of(pod);
+            observed.claims.iter().any(|c| c.name == name && !c.terminating)
         };
         let (surplus, kept): (Vec<&String>, Vec<&String>) =
             copies.iter().partition(|p| ordinal(p).is_some_and(|n| n >= replicas));

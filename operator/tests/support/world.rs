@@ -470,7 +470,7 @@ impl World {
     pub fn observe(&mut self, cluster: &Cluster) -> Observed {
         let (live, pods, engine) = self.sight(cluster);
         let claims = self.claims.iter().map(|(pod, c)| ClaimFact {
-            name: format!("{}{pod}", names::CLAIM_PREFIX),
+            name: names::claim_of(pod),
             uid: c.uid.clone(),
             terminating: c.terminating,
             owned: c.owned,
